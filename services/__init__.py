@@ -1,0 +1,1 @@
+"""The five services of NesyCD; each is started with ``python -m services.<name>``."""
