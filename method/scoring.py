@@ -1,0 +1,83 @@
+"""Whether an answer is right. Source of the rules: accuracy by exact match of the extracted choice or content, or number.
+
+No answer is ever right by default: None, empty text and ambiguous text are wrong whatever the gold answer is.
+"""
+
+from __future__ import annotations
+
+import re
+
+from method import values
+from method.answers import extract_answer
+
+
+def options_of(question: str) -> dict[str, str]:
+    """Returns the options of a multiple-choice question: canonical letter ("(A)") to the text in canonical form."""
+    lines = re.findall(r"^\s*\(?([A-Z])[).]\s+(.+?)\s*$", question, re.MULTILINE)
+    return {f"({letter})": values.read_text(text) or text for letter, text in lines}
+
+
+def _same_text(predicted: str, gold: str) -> bool:
+    wanted, got = values.read_text(gold), values.read_text(predicted)
+    if wanted is None or got is None:
+        return wanted is None and predicted.split() == gold.split() and bool(predicted.split())
+    if wanted == got:
+        return True
+    # "a, b, and c" is the list "a b c", unless "and" is itself a member.
+    if "and" not in wanted.split() and wanted == " ".join(t for t in got.split() if t != "and"):
+        return True
+    gold_quantity = values.quantity(gold)
+    if gold_quantity is None:
+        return False
+    got_quantity = values.quantity(predicted)
+    if got_quantity is not None:
+        return got_quantity == gold_quantity
+    return values.type_of(predicted) == "number" and values.read_number(predicted) == gold_quantity[0]
+
+
+def is_correct(predicted: str | None, gold: str, task_type: str = "auto", *, question: str = "") -> bool:
+    """Tells whether an extracted answer equals the gold answer.
+
+    Args:
+        predicted: the answer as extract_answer returned it; None is wrong.
+        gold: the gold answer.
+        task_type: one of method.values.TASK_TYPES; "auto" takes the type of the gold answer.
+        question: the question, so that an option's text counts as its letter and the reverse.
+
+    Returns:
+        True where both say the same: numbers by value ("$18.00" is "18", units aside), choices by letter ("option A" is
+        "(A)"), verdicts by word ("not valid" is "invalid", "true" is not "yes"), brackets without regard to blanks,
+        words without regard to case, commas and quotes.
+
+    Raises:
+        ValueError: the task type is unknown.
+    """
+    if task_type not in values.TASK_TYPES:
+        raise ValueError(f"task_type {task_type!r} is unknown: use one of {', '.join(values.TASK_TYPES)}")
+    if predicted is None or not predicted.strip() or not gold.strip():
+        return False
+    kind = values.type_of(gold) if task_type == "auto" else task_type
+    if kind == "choice":
+        wanted = values.read_choice(gold)
+        letter = values.read_choice(predicted)
+        if letter is None and wanted is not None:
+            content = values.read_text(predicted)
+            matching = [key for key, text in options_of(question).items() if text == content]
+            letter = matching[0] if len(matching) == 1 else None
+        return wanted is not None and letter == wanted
+    if kind == "text":
+        if _same_text(predicted, gold):
+            return True
+        chosen = options_of(question).get(values.read_choice(predicted) or "") if question else None
+        return chosen is not None and chosen == values.read_text(gold)
+    wanted = values.canonical(gold, kind)
+    if wanted is None:  # the declared type does not fit this gold answer: compare as text rather than never
+        return _same_text(predicted, gold)
+    return values.canonical(predicted, kind) == wanted
+
+
+def score_output(
+    output: str | None, gold: str, task_type: str = "auto", *, question: str = "", mode: str = "cot"
+) -> bool:
+    """Scores a whole model output: extract_answer, then is_correct."""
+    return is_correct(extract_answer(output, mode=mode), gold, task_type, question=question)

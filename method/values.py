@@ -1,0 +1,234 @@
+"""Reading one answer as a value of a known type: number, choice, boolean, brackets or text.
+
+A reader returns the value in one canonical form, or None where the text does not say exactly one such value. Ambiguous
+text ("(A) and (B)", "yes or no", "16 to 24") is never resolved in the student's favour.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from fractions import Fraction
+
+TASK_TYPES = ("auto", "number", "choice", "boolean", "brackets", "text")
+
+_LABEL_PAIRS = (("yes", "no"), ("true", "false"), ("valid", "invalid"), ("plausible", "implausible"))
+_OPPOSITE = {a: b for pair in _LABEL_PAIRS for a, b in (pair, pair[::-1])}
+LABELS = frozenset(_OPPOSITE)
+
+_BRACKETS = "()[]{}<>"
+_UNITS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+).split()
+_WORD_VALUES = {word: value for value, word in enumerate(_UNITS)}
+_TENS = {word: 10 * (i + 2) for i, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split())}
+_VULGAR = {c: f" {unicodedata.normalize('NFKC', c).replace(chr(0x2044), '/')}" for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
+
+_DECIMAL = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
+# A number may carry a sign and a currency; "4-5" and "R2D2" must not read as -5 and 2.
+_NUMBER = re.compile(
+    rf"(?<![\w.,)])(?P<sign>[-+]\s?)?(?:US)?[$€£]?\s?(?P<sign2>[-+])?"
+    rf"(?:(?P<whole>\d+)\s+(?P<mnum>\d+)/(?P<mden>\d+)|(?P<num>{_DECIMAL})\s?/\s?(?P<den>\d+(?:\.\d+)?)"
+    rf"|(?P<dec>{_DECIMAL})(?P<exp>[eE][-+]?\d{{1,2}}(?!\w))?)(?![\d])",
+    re.ASCII,
+)
+# What may follow the value in a sentence without being part of it: "24 legs in 3 groups", "24 (3 * 8)".
+_AFTERTHOUGHT = re.compile(
+    r"\s*(?:\(|,?\s(?:in|for|from|because|since|per|after|when|if|as|which|so)\b)", re.IGNORECASE
+)
+_MAX_DIGITS = 40
+
+
+def _plain(text: str) -> str:
+    """Returns text in one Unicode form, with ASCII minus signs and fractions and without LaTeX and markdown marks."""
+    for char, spelled in _VULGAR.items():
+        text = text.replace(char, spelled)
+    text = unicodedata.normalize("NFKC", text).replace("\u2044", "/")
+    text = re.sub("[\u2212\u2010-\u2014]", "-", text)
+    text = re.sub(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}", r"\1/\2", text)
+    return re.sub(r"\\(?:text|boxed|mathrm)\{([^{}]*)\}", r"\1", text).replace("\\", "").replace("**", "").strip()
+
+
+def _numbers_in(text: str) -> list[Fraction]:
+    values: list[Fraction] = []
+    for m in _NUMBER.finditer(text):
+        if len(m.group()) > _MAX_DIGITS:
+            continue
+        try:
+            if m["whole"]:
+                value = int(m["whole"]) + Fraction(int(m["mnum"]), int(m["mden"]))
+            elif m["num"]:
+                value = Fraction(m["num"].replace(",", "")) / Fraction(m["den"])
+            else:
+                value = Fraction(m["dec"].replace(",", "") + (m["exp"] or ""))
+        except ZeroDivisionError:
+            continue
+        negative = "-" in ((m["sign"] or "") + (m["sign2"] or ""))
+        values.append(-value if negative else value)
+    return values
+
+
+def spelled_numbers(text: str) -> list[int]:
+    """Returns the English number words of a text from zero to ninety-nine, in order ("twenty-four" is 24)."""
+    values: list[int] = []
+    for m in re.finditer(
+        rf"\b(?:({'|'.join(_TENS)})(?:[-\s]({'|'.join(_UNITS[1:10])}))?|({'|'.join(_UNITS)}))\b", text.lower()
+    ):
+        values.append(_TENS[m[1]] + _WORD_VALUES.get(m[2] or "", 0) if m[1] else _WORD_VALUES[m[3]])
+    return values
+
+
+def all_numbers(text: str) -> list[Fraction]:
+    """Returns every number that a text names, in digits or in words."""
+    plain = _plain(text)
+    return _numbers_in(plain) + [Fraction(v) for v in spelled_numbers(plain)]
+
+
+def read_number(text: str) -> Fraction | None:
+    """Reads the one number that an answer states.
+
+    Args:
+        text: the answer, for instance "$1,234.50", "24 legs", "3 * 8 = 24", "2 1/2", "-7", "twenty-four".
+
+    Returns:
+        The exact value, or None where there is no number or more than one.
+    """
+    plain = re.sub(r"\b(?:minus|negative)\s+(?=[\d$])", "-", _plain(text), flags=re.IGNORECASE)
+    if "=" in plain:
+        plain = plain.rsplit("=", 1)[1].strip()
+    values = _numbers_in(plain)
+    if len(set(values)) > 1 and (first := _NUMBER.match(plain)) and (cut := _AFTERTHOUGHT.search(plain, first.end())):
+        values = _numbers_in(plain[: cut.start()])
+    if not values and not any(c.isdigit() for c in plain):
+        sign = -1 if re.match(r"(?:minus|negative)\b", plain, re.IGNORECASE) else 1
+        values = [Fraction(sign * v) for v in spelled_numbers(plain)]
+    # Two mentions may be a restatement ("24, that is 24 legs"); more is a student that loops.
+    return values[0] if len(set(values)) == 1 and len(values) <= 2 else None
+
+
+def format_number(value: Fraction) -> str:
+    """Writes a number canonically: an integer, a finite decimal where there is one, else a fraction."""
+    if value.denominator == 1:
+        return str(value.numerator)
+    rest = value.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    if rest != 1:
+        return f"{value.numerator}/{value.denominator}"
+    digits = 0
+    while (value * 10**digits).denominator != 1:
+        digits += 1
+    scaled = str(abs((value * 10**digits).numerator)).rjust(digits + 1, "0")
+    return f"{'-' if value < 0 else ''}{scaled[:-digits]}.{scaled[-digits:]}"
+
+
+def read_choice(text: str) -> str | None:
+    """Reads the letter of a multiple-choice answer: "(A)", "A", "option A", "A. The owl", "(a)" all give "(A)"."""
+    plain = _plain(text).strip(" \"'`*_.")
+    if re.match(r"(?:not|neither|none|all)\b", plain, re.IGNORECASE):
+        return None
+    plain = re.sub(
+        r"^(?:the\s+)?(?:correct\s+)?(?:option|choice|answer|letter)(?:\s+is)?\s*:?\s+(?=\(?[A-Za-z]\b)",
+        "",
+        plain,
+        flags=re.I,
+    )
+    bracketed = set(re.findall(r"(?<!\w)\(([A-Z])\)", plain))
+    if len(bracketed) > 1:
+        return None
+    m = re.match(r"\(([A-Za-z])\)|([A-Za-z])(?:[).:](?=\s|$)|$|\s+-\s|\s+is\s+(?:the\s+)?(?:correct|right)\b)", plain)
+    if m:
+        letter, rest = (m[1] or m[2]).upper(), plain[m.end() :]
+        if bracketed - {letter} or re.match(r"\s*(?:or|and|,|/|&)\s*\(?[A-Za-z]\)?(?!\w)", rest):
+            return None
+        return f"({letter})"
+    return f"({bracketed.pop()})" if bracketed else None
+
+
+def read_boolean(text: str) -> str | None:
+    """Reads a verdict: yes, no, true, false, valid, invalid, plausible or implausible, in lower case.
+
+    The verdict must be the whole answer, or open it ("no, because ..."), or end it ("the argument is not valid").
+    """
+    plain = re.sub(r"[\"'`*]", "", _plain(text)).casefold().strip(" .,!;:()[]")
+    label = "|".join(sorted(LABELS, key=len, reverse=True))
+    m = re.fullmatch(rf"(?:(not)\s+)?({label})", plain)
+    if not m:
+        opened = re.match(
+            rf"(?:(not)\s+)?({label})(?:\s*[,.;:!(-]\s*|\s+(?=(?:because|since|as|it|the|this|that)\b))", plain
+        )
+        if opened and not re.match(rf"(?:or\s+)?(?:not\s+)?(?:{label})\b", plain[opened.end() :]):
+            m = opened
+    if not m and len(set(re.findall(rf"\b(?:{label})\b", plain))) == 1:
+        m = re.search(
+            rf"\b(?:is|are|be|answer|its)\s+(?:deductively\s+|also\s+)?(?:(not)\s+)?(?:deductively\s+)?({label})$",
+            plain,
+        )
+    if not m:
+        return None
+    return _OPPOSITE[m[2]] if m[1] else m[2]
+
+
+def read_brackets(text: str) -> str | None:
+    """Reads a sequence of brackets, spaced by one blank; None where anything but brackets and separators is there."""
+    bare = re.sub(r"[\s,\"'`.]", "", _plain(text))
+    return " ".join(bare) if bare and all(c in _BRACKETS for c in bare) else None
+
+
+def read_text(text: str) -> str | None:
+    """Reads words: lower case, without separators, quotes, outer punctuation and a leading article."""
+    tokens = [t.strip("\"'`“”‘’()[]{}.,;:!?*_") for t in re.split(r"[\s,;]+", _plain(text).casefold())]
+    tokens = [t for t in tokens if t]
+    if len(tokens) > 1 and tokens[0] in ("the", "a", "an"):
+        tokens = tokens[1:]
+    return " ".join(tokens) or None
+
+
+def type_of(gold: str) -> str:
+    """Tells the task type from a gold answer."""
+    plain = _plain(gold)
+    if re.fullmatch(r"\([A-Za-z]\)|[A-Z]", plain):
+        return "choice"
+    if plain.casefold().strip(".") in LABELS:
+        return "boolean"
+    if read_brackets(plain):
+        return "brackets"
+    m = _NUMBER.match(plain)
+    if m and re.fullmatch(r"\s?%?\.?", plain[m.end() :]) and read_number(plain) is not None:
+        return "number"
+    return "text"
+
+
+def quantity(text: str) -> tuple[Fraction, str] | None:
+    """Splits "66 feet" into its value and its unit in singular ("foot"); None where the text is not of that form."""
+    plain = _plain(text).strip(" .")
+    m = _NUMBER.match(plain)
+    if not m or not re.fullmatch(r"\s*[A-Za-z°%][A-Za-z°%²³/ .-]{0,40}", plain[m.end() :]):
+        return None
+    values = _numbers_in(m.group())
+    unit = plain[m.end() :].strip(" .").casefold()
+    unit = {"feet": "foot", "inches": "inch"}.get(unit, unit.removesuffix("s"))
+    return (values[0], unit) if values else None
+
+
+def canonical(text: str, task_type: str) -> str | None:
+    """Returns an answer in the canonical form of a type, or None where it is not exactly one value of it.
+
+    Args:
+        text: the answer as it was written.
+        task_type: one of TASK_TYPES; "auto" leaves the text as it is.
+
+    Raises:
+        ValueError: the type is unknown.
+    """
+    if task_type == "auto":
+        return text
+    if task_type == "number":
+        value = read_number(text)
+        return None if value is None else format_number(value)
+    readers = {"choice": read_choice, "boolean": read_boolean, "brackets": read_brackets, "text": read_text}
+    if task_type not in readers:
+        raise ValueError(f"task_type {task_type!r} is unknown: use one of {', '.join(TASK_TYPES)}")
+    return readers[task_type](text)
