@@ -109,7 +109,7 @@ def extract_answer(text: str | None, task_type: str = "auto", *, mode: str = "co
 
 
 def split_rationale(text: str | None) -> tuple[str, str | None]:
-    """Splits a model's output into the reasoning before the answer sentence, and the answer (None where there is none)."""
+    """Splits a model's output into the reasoning before the answer sentence, and the answer (None without one)."""
     text = text or ""
     found = _find(text)
     if found is None:

@@ -1,7 +1,7 @@
 """Every text that a model sees: the student's prompts and completions, and the teacher's messages.
 
-Training, serving and evaluation build their prompts here and nowhere else. Student prompts are short, because every token
-costs time at every request.
+Training, serving and evaluation build their prompts here and nowhere else. Student prompts are short, because every
+token costs time at every request.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class QuestionTooLong(ValueError):
         self.budget = budget
 
 
-# --- the student ---------------------------------------------------------------------------------------------------
+# --- the student ---
 
 
 def knowledge_block(entries: Sequence[str]) -> str:
@@ -61,7 +61,7 @@ def student_prompt(question: str, *, entries: Sequence[str] = (), mode: str = "c
     Args:
         question: the question; it is never shortened.
         entries: texts of the knowledge entries, best first.
-        mode: "cot" (reason, then answer), "answer" (the answer alone) or "zero_shot" (an untrained model, told what to do).
+        mode: "cot" (reason, then answer), "answer" (the answer alone) or "zero_shot" (an untrained model is told how).
         task_description: an instruction of the task, put first; usually empty.
 
     Raises:
@@ -121,9 +121,9 @@ def fit_entries(
         kept.pop()
 
 
-# --- the teacher ---------------------------------------------------------------------------------------------------
-# One user message each. The first line names the job; the question comes last, after a line "Question:", and runs to the
-# end, so that questions of any form can be told from the rest.
+# --- the teacher ---
+# One user message each. The first line names the job; the question comes last, after a line "Question:", and runs to
+# the end, so that questions of any form can be told from the rest.
 
 KNOWLEDGE_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -153,13 +153,13 @@ COUNTERFACTUAL_SCHEMA: dict[str, Any] = {
 }
 
 _RATIONALE = f"""Answer the question. Reason step by step, briefly, and name each fact that you use.
-End with the sentence "{TRIGGER} <y>." where <y> is the answer alone, in the form that the question asks for."""
+End with the sentence "{TRIGGER} <y>." where <y> is the answer alone, in the form that the question wants."""
 
 _KNOWLEDGE = """A small student model answered the question wrongly. Write what it needs to answer questions like this one.
 Return JSON with two fields:
 - "summary": how to think about such questions, and the mistake to avoid; one or two sentences.
-- "knowledge": a list of short, self-contained, true statements (definitions, formulas, facts, techniques), each useful for
-  other questions too. One fact a statement.
+- "knowledge": a list of short, self-contained, true statements (definitions, formulas, facts, techniques), each
+  useful for other questions too. One fact a statement.
 Be general: do not solve the question, do not state its answer, and do not mention its particular numbers or people.
 
 Example. For "A farm has 3 rabbits and 5 hens. How many eyes do they have?" with the response "3 + 5 = 8.":
@@ -170,8 +170,8 @@ Example. For "Is 'Ann scored a home run in curling' plausible?" with the respons
 "knowledge": ["A home run is a play in baseball.", "Curling is scored by stones near the centre of the house."]}"""
 
 _COUNTERFACTUAL = f"""Below are numbered knowledge entries and a question. Suppose that one entry said something else.
-Choose an entry that the answer depends on, change its value to another plausible one, and answer the question by the changed
-entries, even where that is not true in reality. The answer must differ from the original one.
+Choose an entry that the answer depends on, change its value to another plausible one, and answer the question by the
+changed entries, even where that is not true in reality. The answer must differ from the original one.
 Return JSON with four fields:
 - "entry_index": the number of the changed entry.
 - "entry": its full new text.
@@ -189,7 +189,10 @@ def _message(task: str, instructions: str, sections: Mapping[str, str], question
 
 
 def rationale_messages(row: Row) -> list[Message]:
-    """Asks the teacher for a zero-shot chain of thought that ends "Therefore, the answer is <y>."; the gold answer is not shown."""
+    """Asks the teacher for a zero-shot chain of thought that ends "Therefore, the answer is <y>.".
+
+    The gold answer is not shown: a rationale that reaches another answer is dropped afterwards.
+    """
     return _message("rationale", _RATIONALE, {}, row.question)
 
 
@@ -208,7 +211,10 @@ def knowledge_messages(row: Row, student_response: str, show_answer: bool = True
 
 
 def counterfactual_messages(row: Row, entries: Sequence[str]) -> list[Message]:
-    """Asks the teacher to change one entry and to answer by the change; entries are numbered from 1, in the given order."""
+    """Asks the teacher to change one entry and to answer by the change.
+
+    Entries are numbered from 1 in the given order; "entry_index" of the reply is that number.
+    """
     numbered = "\n".join(f"{i}. {' '.join(entry.split())}" for i, entry in enumerate(entries, 1))
     return _message(
         "counterfactual", _COUNTERFACTUAL, {"Entries": numbered, "Original answer": row.answer}, row.question
@@ -216,7 +222,12 @@ def counterfactual_messages(row: Row, entries: Sequence[str]) -> list[Message]:
 
 
 def retry_messages(messages: Sequence[Message], problem: str) -> list[Message]:
-    """Asks again, saying what was wrong with the last reply (a schema error, a leaked answer); job and question stay in place."""
+    """Asks again, saying what was wrong with the last reply; job and question stay in place.
+
+    Args:
+        messages: the first request.
+        problem: what was wrong, for instance "field knowledge is missing" or "an entry states the answer".
+    """
     first, *rest = messages
     job, _, body = first["content"].partition("\n")
     note = f"Your last reply was refused: {' '.join(problem.split())} Mend that."

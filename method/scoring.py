@@ -1,20 +1,12 @@
-"""Whether an answer is right. Source of the rules: accuracy by exact match of the extracted choice or content, or number.
+"""Whether an answer is right: accuracy by exact match of the extracted choice, content or number.
 
 No answer is ever right by default: None, empty text and ambiguous text are wrong whatever the gold answer is.
 """
 
 from __future__ import annotations
 
-import re
-
 from method import values
 from method.answers import extract_answer
-
-
-def options_of(question: str) -> dict[str, str]:
-    """Returns the options of a multiple-choice question: canonical letter ("(A)") to the text in canonical form."""
-    lines = re.findall(r"^\s*\(?([A-Z])[).]\s+(.+?)\s*$", question, re.MULTILINE)
-    return {f"({letter})": values.read_text(text) or text for letter, text in lines}
 
 
 def _same_text(predicted: str, gold: str) -> bool:
@@ -62,13 +54,13 @@ def is_correct(predicted: str | None, gold: str, task_type: str = "auto", *, que
         letter = values.read_choice(predicted)
         if letter is None and wanted is not None:
             content = values.read_text(predicted)
-            matching = [key for key, text in options_of(question).items() if text == content]
+            matching = [key for key, text in values.options_of(question).items() if text == content]
             letter = matching[0] if len(matching) == 1 else None
         return wanted is not None and letter == wanted
     if kind == "text":
         if _same_text(predicted, gold):
             return True
-        chosen = options_of(question).get(values.read_choice(predicted) or "") if question else None
+        chosen = values.options_of(question).get(values.read_choice(predicted) or "") if question else None
         return chosen is not None and chosen == values.read_text(gold)
     wanted = values.canonical(gold, kind)
     if wanted is None:  # the declared type does not fit this gold answer: compare as text rather than never

@@ -213,6 +213,12 @@ def quantity(text: str) -> tuple[Fraction, str] | None:
     return (values[0], unit) if values else None
 
 
+def options_of(question: str) -> dict[str, str]:
+    """Returns the options of a multiple-choice question: canonical letter ("(A)") to the text in canonical form."""
+    lines = re.findall(r"^\s*\(?([A-Z])[).]\s+(.+?)\s*$", question, re.MULTILINE)
+    return {f"({letter})": read_text(text) or text for letter, text in lines}
+
+
 def canonical(text: str, task_type: str) -> str | None:
     """Returns an answer in the canonical form of a type, or None where it is not exactly one value of it.
 

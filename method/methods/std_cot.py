@@ -1,0 +1,12 @@
+"""Std-CoT: the student learns the teacher's rationales (general distillation alone)."""
+
+from __future__ import annotations
+
+from method.methods.base import Method
+
+METHOD = Method(
+    name="std-cot",
+    title="Std-CoT",
+    stages=("prepare", "rationalize", "train-general", "evaluate", "publish"),
+    recipes={"train-general": ("general",)},
+)
