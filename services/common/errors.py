@@ -193,7 +193,9 @@ class FailedPrecondition(NesycdError):
         if not self.subject:
             return []
         failure = error_details_pb2.PreconditionFailure()
-        failure.violations.add(type=self.reason, subject=_clean(self.subject, 300), description=_clean(self.message, 300))
+        failure.violations.add(
+            type=self.reason, subject=_clean(self.subject, 300), description=_clean(self.message, 300)
+        )
         return [failure]
 
 
@@ -312,6 +314,11 @@ _PEER_IS_WRONG = frozenset(
 """Codes of a further call that say nothing about our caller's request: its own credentials are not meant."""
 
 
+def code_of(number: int) -> grpc.StatusCode:
+    """The status code of a number; UNKNOWN where gRPC has none."""
+    return _CODES.get(number, grpc.StatusCode.UNKNOWN)
+
+
 def status_proto(error: NesycdError) -> status_pb2.Status:
     """The google.rpc.Status of an error: for the trailers of a call, or for one row of a stream."""
     status = status_pb2.Status(code=error.code.value[0], message=_clean(error.message, _MAX_MESSAGE_BYTES))
@@ -336,8 +343,7 @@ def status_proto(error: NesycdError) -> status_pb2.Status:
 
 def from_status_proto(status: status_pb2.Status) -> NesycdError:
     """Reads a status back into the exception that it was made of, as far as the details tell."""
-    code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
-    return _rebuild(code, status.message, status)
+    return _rebuild(code_of(status.code), status.message, status)
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> NesycdError:
@@ -411,7 +417,9 @@ def _rebuild(code: grpc.StatusCode, message: str, status: status_pb2.Status | No
         elif packed.Is(error_details_pb2.QuotaFailure.DESCRIPTOR) and code is grpc.StatusCode.RESOURCE_EXHAUSTED:
             quota = _unpack(packed, error_details_pb2.QuotaFailure())
             kwargs["subject"] = quota.violations[0].subject if quota.violations else ""
-        elif packed.Is(error_details_pb2.PreconditionFailure.DESCRIPTOR) and code is grpc.StatusCode.FAILED_PRECONDITION:
+        elif (
+            packed.Is(error_details_pb2.PreconditionFailure.DESCRIPTOR) and code is grpc.StatusCode.FAILED_PRECONDITION
+        ):
             failed = _unpack(packed, error_details_pb2.PreconditionFailure())
             kwargs["subject"] = failed.violations[0].subject if failed.violations else ""
     error = _CLASSES.get(code, NesycdError)(message, **kwargs)
@@ -427,7 +435,11 @@ def _unpack(packed: AnyProto, into: Any) -> Any:
 def _clean(text: str, limit: int) -> str:
     """Valid UTF-8 of at most ``limit`` bytes: protobuf refuses lone surrogates."""
     raw = text.encode("utf-8", "replace")
-    return text.encode("utf-8", "replace").decode() if len(raw) <= limit else raw[: limit - 3].decode("utf-8", "ignore") + "..."
+    return (
+        text.encode("utf-8", "replace").decode()
+        if len(raw) <= limit
+        else raw[: limit - 3].decode("utf-8", "ignore") + "..."
+    )
 
 
 def _fit(detail: Message, limit: int) -> None:

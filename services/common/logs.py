@@ -23,7 +23,9 @@ _PAYLOAD_KEYS = frozenset(
     "prompt prompts messages content contents text texts question questions answer answers rationale rationales completion "
     "completions response responses body payload knowledge entry entries summary request".split()
 )
-_SECRET_KEY = re.compile(r"(^|[_\-.])(token|secret|password|passwd|api_?key|authorization|cookie|credentials?)$", re.IGNORECASE)
+_SECRET_KEY = re.compile(
+    r"(^|[_\-.])(token|secret|password|passwd|api_?key|authorization|cookie|credentials?)$", re.IGNORECASE
+)
 _SECRET_TEXT = re.compile(r"(?i)\bbearer\s+\S+|\bsk-[A-Za-z0-9_\-]{8,}|(?<=://)[^/@\s]+@")
 
 _SAFE_TEXT = (ImportError, NameError, AttributeError)
@@ -114,7 +116,11 @@ def _type_name(error: BaseException) -> str:
 def _describe_exception(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     exc_info = event.pop("exc_info", None)
     if exc_info:
-        error = exc_info if isinstance(exc_info, BaseException) else (exc_info if isinstance(exc_info, tuple) else sys.exc_info())[1]
+        error = (
+            exc_info
+            if isinstance(exc_info, BaseException)
+            else (exc_info if isinstance(exc_info, tuple) else sys.exc_info())[1]
+        )
         if error is not None:
             event.update(describe_exception(error))
             record = event.get("_record")

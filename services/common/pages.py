@@ -21,7 +21,9 @@ def encode_page_token(kind: str, payload: Any) -> str:
     Returns:
         URL-safe text.
     """
-    body = json.dumps([_digest(kind), payload], separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    body = json.dumps([_digest(kind), payload], separators=(",", ":"), ensure_ascii=False).encode(
+        "utf-8", "surrogatepass"
+    )
     return base64.urlsafe_b64encode(_checksum(body) + body).decode().rstrip("=")
 
 

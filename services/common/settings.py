@@ -1,8 +1,8 @@
 """Settings that every server has; each service extends `ServerSettings` with a prefix of its own.
 
-    class Settings(ServerSettings):
-        model_config = SettingsConfigDict(env_prefix="NESYCD_TEACHER_")
-        port: int = 50061
+class Settings(ServerSettings):
+    model_config = SettingsConfigDict(env_prefix="NESYCD_TEACHER_")
+    port: int = 50061
 """
 
 from __future__ import annotations
