@@ -1,0 +1,289 @@
+"""Training on a tiny random Llama: what is learned, what is saved, and what a resumed training gives."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from jobs.training import (
+    ADAPTER_FILE,
+    MANIFEST,
+    EncodedRow,
+    StepReport,
+    TrainingError,
+    TrainingResult,
+    TrainingSettings,
+    TrainingStopped,
+    choose_dtype,
+    encode_rows,
+    learning_rate_at,
+    micro_batches,
+    step_rows,
+    train,
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    row_id: str
+    prompt: str
+    completion: str
+
+
+WORDS = "ant bee cat dog eel fox gnu hen legs has six four the how many".split()
+ROWS = [
+    Row(f"r{i}", f"how many legs has the {word}", "six" if i % 2 else "four four") for i, word in enumerate(WORDS[:8])
+]
+SETTINGS = TrainingSettings(
+    rank=2,
+    alpha=4,
+    dropout=0.1,
+    epochs=2,
+    batch_size=3,
+    max_tokens_per_batch=12,
+    checkpoint_steps=2,
+    dtype="float32",
+    seed=5,
+)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    vocabulary = {word: i for i, word in enumerate(["<eos>", "<unk>", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", unk_token="<unk>").save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=64, eos_token_id=0, bos_token_id=None, tie_word_embeddings=True,
+        initializer_range=0.3,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def run(base: Path, tmp_path: Path) -> Callable[..., tuple[TrainingResult, bytes]]:
+    def call(
+        name: str, rows: list[Row] = ROWS, settings: TrainingSettings = SETTINGS, **more
+    ) -> tuple[TrainingResult, bytes]:
+        out = tmp_path / name / "adapter"
+        result = train(rows, base, out, tmp_path / name / "work", settings, **more)
+        return result, (out / ADAPTER_FILE).read_bytes()
+
+    return call
+
+
+def stop_after(calls: int) -> Callable[[], bool]:
+    left = iter([False] * calls)
+    return lambda: next(left, True)
+
+
+def test_two_trainings_with_one_seed_give_the_same_bytes(run, tmp_path):
+    first, adapter = run("a")
+    second, again = run("b")
+    assert adapter == again
+    assert [r["loss"] for r in first.history] == [r["loss"] for r in second.history]
+    config = "adapter/adapter_config.json"
+    assert (tmp_path / "a" / config).read_bytes() == (tmp_path / "b" / config).read_bytes()
+    assert adapter != run("c", settings=replace(SETTINGS, seed=6))[1]
+
+
+@pytest.mark.parametrize("calls", [1, 4, 7, 11])
+def test_a_training_stopped_anywhere_and_resumed_ends_with_the_same_bytes(run, tmp_path, calls):
+    whole, adapter = run("whole")
+    with pytest.raises(TrainingStopped) as stopped:
+        run("parts", should_stop=stop_after(calls))
+    assert not (tmp_path / "parts" / "adapter" / ADAPTER_FILE).exists()
+    result, resumed = run("parts")
+    assert result.resumed_from == stopped.value.step < whole.steps
+    assert resumed == adapter
+    assert [r["loss"] for r in result.history] == [r["loss"] for r in whole.history]
+
+
+@pytest.mark.parametrize("damage", ["no manifest", "cut optimizer", "other bytes", "manifest cut"])
+def test_an_incomplete_checkpoint_is_ignored_for_the_one_before(run, tmp_path, damage):
+    _, adapter = run("whole")
+    with pytest.raises(TrainingStopped):
+        reports: list[StepReport] = []
+        run("parts", on_step=reports.append, should_stop=lambda: len(reports) == 5)
+    newest = tmp_path / "parts" / "work" / "checkpoint-5"
+    target = newest / (
+        MANIFEST if "manifest" in damage else "optimizer.safetensors" if "cut" in damage else ADAPTER_FILE
+    )
+    if damage == "no manifest":
+        target.unlink()
+    elif damage == "other bytes":
+        target.write_bytes(target.read_bytes()[:-1] + b"\x01")
+    else:
+        os.truncate(target, target.stat().st_size // 2)
+    result, resumed = run("parts")
+    assert result.resumed_from == 4
+    assert resumed == adapter
+
+
+def test_a_checkpoint_of_other_rows_is_not_taken(run):
+    run("a")
+    result, _ = run("a", rows=ROWS[:6])
+    assert result.resumed_from == 0
+
+
+def test_checkpoints_hold_safetensors_and_json_only_and_old_ones_go(run, tmp_path):
+    run("a")
+    folders = sorted(path.name for path in (tmp_path / "a" / "work").iterdir())
+    assert folders == ["checkpoint-4", "checkpoint-6"]
+    names = {path.suffix for path in (tmp_path / "a").rglob("*") if path.is_file()}
+    assert names == {".safetensors", ".json"}
+
+
+def test_prompt_tokens_have_no_loss(run, base):
+    """With a new adapter the first loss is the mean over completion tokens and end of text, and nothing else."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(base), AutoModelForCausalLM.from_pretrained(base)
+    losses = []
+    for row in ROWS:
+        prompt, completion = tokenizer(row.prompt)["input_ids"], [*tokenizer(row.completion)["input_ids"], 0]
+        with torch.no_grad():
+            scores = model(torch.tensor([prompt + completion])).logits[0].log_softmax(-1)
+        losses += [-scores[len(prompt) - 1 + i, token].item() for i, token in enumerate(completion)]
+    result, _ = run("a", settings=replace(SETTINGS, batch_size=8, epochs=1))
+    assert result.history[0]["loss"] == pytest.approx(sum(losses) / len(losses), abs=1e-5)
+
+
+def test_the_size_of_micro_batches_does_not_change_the_loss(run):
+    one, _ = run("one", settings=replace(SETTINGS, dropout=0, max_tokens_per_batch=1))
+    many, _ = run("many", settings=replace(SETTINGS, dropout=0, max_tokens_per_batch=500))
+    assert [r["loss"] for r in one.history] == pytest.approx([r["loss"] for r in many.history], abs=1e-4)
+
+
+def test_the_loss_falls(run):
+    result, _ = run("a", settings=replace(SETTINGS, epochs=20, learning_rate=1e-2, dropout=0))
+    assert result.history[-1]["loss"] < result.history[0]["loss"] / 2
+
+
+def test_training_goes_on_from_an_adapter(run, tmp_path):
+    first, _ = run("a", settings=replace(SETTINGS, epochs=20, learning_rate=1e-2, dropout=0))
+    second, _ = run("b", start_adapter=tmp_path / "a" / "adapter")
+    assert second.history[0]["loss"] < first.history[0]["loss"] / 2
+    with pytest.raises(TrainingError, match="rank 2 and alpha 4"):
+        run("c", settings=replace(SETTINGS, rank=4), start_adapter=tmp_path / "a" / "adapter")
+
+
+def test_a_damaged_or_missing_start_adapter_is_named(run, tmp_path):
+    run("a")
+    folder = tmp_path / "a" / "adapter"
+    with pytest.raises(TrainingError, match="no adapter in"):
+        run("b", start_adapter=tmp_path / "nothing")
+    os.truncate(folder / ADAPTER_FILE, 100)
+    with pytest.raises(TrainingError, match="damaged"):
+        run("b", start_adapter=folder)
+
+
+def test_an_adapter_of_another_base_is_refused(run, tmp_path):
+    run("a")
+    file = tmp_path / "a" / "adapter" / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": "another"}))
+    with pytest.raises(TrainingError, match="belongs to 'another'"):
+        run("b", start_adapter=file.parent)
+
+
+def test_progress_reports_every_step(run):
+    reports: list[StepReport] = []
+    result, _ = run("a", on_step=reports.append)
+    assert [(r.step, r.total) for r in reports] == [(i, 6) for i in range(1, 7)]
+    assert reports[-1].seconds_left == 0 < reports[0].seconds_left
+    assert reports[-1].tokens == result.tokens <= result.padded_tokens
+
+
+def test_rows_that_are_too_long_are_left_out_whole_and_counted(run, base):
+    from transformers import AutoTokenizer
+
+    long = Row("long", "how many legs has the ant " * 9, "six")
+    rows, dropped = encode_rows([*ROWS, long], AutoTokenizer.from_pretrained(base), 20)
+    assert dropped == ("long",)
+    assert len(rows) == len(ROWS)
+    with pytest.raises(TrainingError, match="all 1 are longer than max_length = 20"):
+        run("a", rows=[long], settings=replace(SETTINGS, max_length=20))
+
+
+def test_an_empty_completion_and_no_rows_are_refused(run):
+    with pytest.raises(TrainingError, match="row 'r' has an empty completion"):
+        run("a", rows=[Row("r", "how", "")])
+    with pytest.raises(TrainingError, match="no rows"):
+        run("a", rows=[])
+
+
+def test_a_missing_model_is_named(tmp_path):
+    with pytest.raises(TrainingError, match="no model in"):
+        train(ROWS, tmp_path / "none", tmp_path, tmp_path, SETTINGS)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(run):
+    with pytest.raises(TrainingError, match="lower learning_rate"):
+        run("a", settings=replace(SETTINGS, learning_rate=1e30, epochs=20, max_grad_norm=0))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rank": 0}, {"learning_rate": 0}, {"warmup": 1}, {"schedule": "step"}, {"dtype": "int8"}]
+)
+def test_settings_out_of_range_are_refused_by_name(wrong):
+    with pytest.raises(TrainingError, match=next(iter(wrong))):
+        TrainingSettings(**wrong)
+
+
+def rows_of(*lengths: int) -> list[EncodedRow]:
+    return [EncodedRow(tuple(range(length)), 1) for length in lengths]
+
+
+def test_micro_batches_keep_every_row_and_the_budget():
+    rows = rows_of(10, 300, 12, 11, 310, 2000, 305, 9)
+    batches = micro_batches(rows, 700)
+    assert sorted(len(row.ids) for batch in batches for row in batch) == sorted(len(row.ids) for row in rows)
+    assert [[len(row.ids) for row in batch] for batch in batches] == [
+        [9, 10, 11, 12],
+        [300],
+        [305, 310],
+        [2000],
+    ] or all(len(batch) == 1 or max(len(row.ids) for row in batch) * len(batch) <= 700 for batch in batches)
+
+
+def test_each_epoch_sees_every_row_once_in_an_order_of_its_own():
+    rows = rows_of(*range(2, 12))
+    epochs = [[len(row.ids) for step in range(e * 4, e * 4 + 4) for row in step_rows(rows, step, 3, 1)] for e in (0, 1)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(2, 12))
+    assert epochs[0] != epochs[1]
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_the_learning_rate_rises_and_then_decays(schedule):
+    settings = replace(SETTINGS, schedule=schedule, learning_rate=1.0, warmup=0.1)
+    rates = [learning_rate_at(step, 50, settings) for step in range(50)]
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[:5] == sorted(rates[:5])
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert 0 < rates[-1] < 0.05
+
+
+def test_the_environment_decides_the_number_format_for_auto(monkeypatch):
+    import torch
+
+    monkeypatch.setenv("NESYCD_TORCH_DTYPE", "float32")
+    assert choose_dtype("auto") == torch.float32
+    assert choose_dtype("bfloat16") == torch.bfloat16
+    monkeypatch.setenv("NESYCD_TORCH_DTYPE", "float8")
+    with pytest.raises(TrainingError, match="float8"):
+        choose_dtype("auto")
