@@ -1,0 +1,1 @@
+"""The `nesycd` command: a client of the contracts, and the starter of everything on one machine."""

@@ -1,0 +1,32 @@
+"""What the command says when it cannot do what was asked: one clear sentence, never a traceback."""
+
+from __future__ import annotations
+
+import click
+import grpc
+
+from services.common import errors
+
+
+class Problem(click.ClickException):
+    """A user's problem, told in one sentence."""
+
+
+class Group(click.Group):
+    """A group of commands whose failures are told in one sentence."""
+
+    def invoke(self, ctx: click.Context):
+        """Runs the command; a failed call of a service becomes a Problem."""
+        try:
+            return super().invoke(ctx)
+        except grpc.aio.AioRpcError as error:
+            raise Problem(explain(errors.from_rpc_error(error))) from error
+        except errors.NesycdError as error:
+            raise Problem(explain(error)) from error
+
+
+def explain(error: errors.NesycdError) -> str:
+    """The error with its reason, and what to do about it where the catalogue knows."""
+    if error.reason in ("UNAVAILABLE", "") and error.code == grpc.StatusCode.UNAVAILABLE:
+        return f"the service does not answer ({error}); see `nesycd status`, start it with `nesycd up`"
+    return f"{error} [{error.reason}]"
