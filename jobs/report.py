@@ -88,7 +88,7 @@ def write_report(run: Mapping[str, Any], stages: Mapping[str, Path], out_dir: Pa
     facts = collect(run, stages)
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=select_autoescape(["html"]),
+        autoescape=select_autoescape(["html.j2"]),
         trim_blocks=True,
         lstrip_blocks=True,
     )

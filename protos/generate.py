@@ -28,7 +28,9 @@ def check_tools() -> None:
     for name, wanted in PINNED.items():
         found = importlib.metadata.version(name)
         if found != wanted:
-            sys.exit(f"protos: {name} is {found}, the contracts are generated with {wanted}: pip install {name}=={wanted}")
+            sys.exit(
+                f"protos: {name} is {found}, the contracts are generated with {wanted}: pip install {name}=={wanted}"
+            )
 
 
 def init_text(package: str, descriptors: descriptor_pb2.FileDescriptorSet) -> str:
@@ -48,7 +50,9 @@ def init_text(package: str, descriptors: descriptor_pb2.FileDescriptorSet) -> st
             for service in file.service:
                 grpc_names += [f"{service.name}Stub", f"{service.name}Servicer"]
                 grpc_names.append(f"add_{service.name}Servicer_to_server")
-            lines.append(f"from .{module}_pb2_grpc import (\n" + "".join(f"    {n},\n" for n in sorted(grpc_names)) + ")")
+            lines.append(
+                f"from .{module}_pb2_grpc import (\n" + "".join(f"    {n},\n" for n in sorted(grpc_names)) + ")"
+            )
             exported += grpc_names
     lines += ["", "__all__ = [", *[f'    "{n}",' for n in sorted(exported)], "]", ""]
     return "\n".join(lines)

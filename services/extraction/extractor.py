@@ -37,6 +37,7 @@ from nesycd.teacher.v1 import GenerateRequest, Message, ResponseFormat, Sampling
 from method import leaks, prompts
 from services.common import errors
 from services.common.ordered import map_in_order
+from services.common.rows import row_error
 
 AUTHOR = "extraction"
 
@@ -221,7 +222,7 @@ class Extractor:
         response = ExtractKnowledgeResponse(leaked=draft.leaked, teacher_call=draft.call, attempts=draft.attempts)
         for result in written.results:
             if result.HasField("error"):
-                raise errors.from_status(result.error)
+                raise row_error(result.error)
             response.entries.append(result.entry)
             if result.merged:
                 response.merged += 1

@@ -13,7 +13,7 @@ from nesycd.extraction.v1 import (
     ExtractKnowledgeResponse,
 )
 
-from services.common import errors
+from services.common.rows import row_status
 from services.extraction.extractor import Extractor
 
 
@@ -37,4 +37,4 @@ class ExtractionServicer(ExtractionServiceServicer):
             if isinstance(outcome, ExtractKnowledgeResponse):
                 yield BatchExtractKnowledgeResponse(case_id=case_id, response=outcome)
             else:
-                yield BatchExtractKnowledgeResponse(case_id=case_id, error=errors.status_proto(outcome))
+                yield BatchExtractKnowledgeResponse(case_id=case_id, error=row_status(outcome))
