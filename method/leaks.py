@@ -11,7 +11,8 @@ An entry leaks where it would let the student copy the answer of that one questi
    (sorted lists).
 
 A general fact stays, even where its value happens to be the answer: "A chain is 66 feet" for "How many feet is a
-chain?" holds nothing that is specific to one case, and correcting such facts is what the knowledge base is for.
+chain?", or "Oslo is the capital of Norway", holds nothing that is specific to one case, and correcting such facts is what
+the knowledge base is for.
 """
 
 from __future__ import annotations
@@ -129,4 +130,5 @@ def leaks_answer(entry_text: str, question: str, answer: str) -> bool:
     shared = len(asked_numbers & told_numbers) + len(names & told)
     rest = _words(question) - names
     restates = shared >= 3 or not rest or len(rest & told) > len(rest) / 2
-    return specifics > 0 and shared > specifics / 2 and restates
+    only_a_name = shared == 1 and not asked_numbers & told_numbers  # a fact about one thing in the world
+    return shared > specifics / 2 and restates and not only_a_name

@@ -11,7 +11,8 @@ RESAMPLES = 2000
 
 def _binomial_quantiles(n: int, p: float, low: float, high: float) -> tuple[float, float]:
     """Quantiles of the share of successes among n draws: the bootstrap distribution of 0/1 data, without resampling."""
-    cumulative, bounds = 0.0, []
+    cumulative = 0.0
+    bounds: list[float] = []
     log_p, log_q = math.log(p), math.log1p(-p)
     for k in range(n + 1):
         log_ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
@@ -86,7 +87,7 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
     only_b = sum(1 for x, y in zip(a, b, strict=True) if y and not x)
     n = only_a + only_b
     tail = sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1))
-    return min(1.0, 2 * tail / 2**n)
+    return min(1.0, 2 * tail / (1 << n))
 
 
 def _same_length(a: Sequence[object], b: Sequence[object]) -> None:
