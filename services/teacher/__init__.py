@@ -1,0 +1,1 @@
+"""The proxy between the system and the teacher, a paid large language model."""

@@ -1,0 +1,90 @@
+"""Any server with OpenAI's chat API: OpenAI, vLLM, SGLang, llama.cpp."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import aiohttp
+
+from services.teacher.backends import Trouble, UpstreamError, from_status, read_completion
+from services.teacher.settings import Settings
+from services.teacher.types import Completion, Question, Sampling
+
+
+class OpenAiBackend:
+    """POST {upstream_url}/v1/chat/completions."""
+
+    def __init__(self, settings: Settings) -> None:
+        base = settings.upstream_url.rstrip("/").removesuffix("/v1")
+        self._url = f"{base}/v1/chat/completions"
+        self._settings = settings
+        self._http: aiohttp.ClientSession | None = None
+
+    def _session(self) -> aiohttp.ClientSession:
+        # Made at the first call, because a session belongs to the running event loop.
+        if self._http is None:
+            key = self._settings.upstream_api_key.get_secret_value()
+            self._http = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                timeout=aiohttp.ClientTimeout(
+                    total=self._settings.request_timeout_seconds, connect=self._settings.connect_timeout_seconds
+                ),
+                headers={"Authorization": f"Bearer {key}"} if key else {},
+            )
+        return self._http
+
+    def _payload(self, question: Question, sampling: Sampling) -> dict[str, Any]:
+        payload: dict[str, Any] = {
+            "model": question.model,
+            "messages": [{"role": message.role, "content": message.content} for message in question.messages],
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            self._settings.max_tokens_field: sampling.max_tokens,
+            "seed": sampling.seed,
+        }
+        if sampling.stop:
+            payload["stop"] = list(sampling.stop)
+        if question.schema is not None:
+            schema = {"name": question.schema_name or "answer", "schema": question.schema}
+            payload["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return payload
+
+    async def complete(self, question: Question, sampling: Sampling) -> Completion:
+        """See Backend.complete."""
+        try:
+            # No redirects: the key must not travel to an address that nobody configured.
+            async with self._session().post(
+                self._url, json=self._payload(question, sampling), allow_redirects=False
+            ) as response:
+                raw = await _read(response, self._settings.max_response_bytes)
+                status, retry_after = response.status, response.headers.get("Retry-After")
+        except TimeoutError:
+            raise UpstreamError(Trouble.TIMEOUT) from None
+        except (aiohttp.ClientError, OSError):
+            # The library's text names addresses and sometimes the body; the class of trouble is enough.
+            raise UpstreamError(Trouble.TRANSPORT) from None
+        try:
+            body = json.loads(raw)
+        except (ValueError, RecursionError):
+            body = None
+        if status != 200:
+            raise from_status(status, retry_after, body)
+        return read_completion(body, question.model)
+
+    async def close(self) -> None:
+        """See Backend.close."""
+        if self._http is not None:
+            await self._http.close()
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Reads a body of at most `limit` bytes: a broken server must not fill the memory."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_chunked(65_536):
+        size += len(part)
+        if size > limit:
+            raise UpstreamError(Trouble.BROKEN, response.status)
+        parts.append(part)
+    return b"".join(parts)

@@ -1,0 +1,79 @@
+"""text-generation-inference, through huggingface_hub's client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from services.teacher.backends import Trouble, UpstreamError, from_status, read_completion
+from services.teacher.settings import Settings
+from services.teacher.types import Completion, Question, Sampling
+
+if TYPE_CHECKING:
+    from huggingface_hub import AsyncInferenceClient
+
+
+class TgiBackend:
+    """`AsyncInferenceClient.chat_completion` against {upstream_url}."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client: AsyncInferenceClient | None = None
+
+    def _hub(self) -> AsyncInferenceClient:
+        if self._client is None:
+            from huggingface_hub import AsyncInferenceClient
+
+            key = self._settings.upstream_api_key.get_secret_value()
+            # Without a key of ours the client would send the hub's token that it finds on this machine.
+            nobody: Any = {"authorization": None}
+            self._client = AsyncInferenceClient(
+                self._settings.upstream_url.rstrip("/"),
+                provider="hf-inference",
+                token=key or None,
+                headers=None if key else nobody,
+                timeout=self._settings.request_timeout_seconds,
+            )
+        return self._client
+
+    async def complete(self, question: Question, sampling: Sampling) -> Completion:
+        """See Backend.complete."""
+        from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError
+
+        response_format: Any = None
+        if question.schema is not None:
+            # The client turns this into TGI's own {"type": "json_object", "value": schema}.
+            schema = {"name": question.schema_name or "answer", "schema": question.schema}
+            response_format = {"type": "json_schema", "json_schema": schema}
+        try:
+            body: Any = await self._hub().chat_completion(
+                [{"role": message.role, "content": message.content} for message in question.messages],
+                model=question.model,
+                temperature=sampling.temperature,
+                # TGI refuses top_p = 1, which means the same as none.
+                top_p=sampling.top_p if sampling.top_p < 1 else None,
+                max_tokens=sampling.max_tokens,
+                seed=sampling.seed,
+                stop=list(sampling.stop) or None,
+                response_format=response_format,
+            )
+        except InferenceTimeoutError:
+            raise UpstreamError(Trouble.TIMEOUT) from None
+        except HfHubHTTPError as error:
+            try:
+                details = error.response.json()
+            except ValueError:
+                details = None
+            raise from_status(error.response.status_code, error.response.headers.get("Retry-After"), details) from None
+        except (ValueError, TypeError, AttributeError):
+            raise UpstreamError(Trouble.BROKEN) from None
+        except Exception as error:
+            # The client passes on its HTTP library's own exceptions; which library that is changes with its version.
+            if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2"):
+                raise
+            raise UpstreamError(Trouble.TRANSPORT) from None
+        return read_completion(body, question.model)
+
+    async def close(self) -> None:
+        """See Backend.close."""
+        if self._client is not None:
+            await self._client.close()

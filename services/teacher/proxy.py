@@ -1,0 +1,346 @@
+"""The way of a question through the proxy, in one piece.
+
+check -> key -> flight (one per question in this process) -> store (an answer, or the lease to ask) -> budget ->
+slot and rate -> ask, with retries -> judge -> store the answer and book its price together -> return.
+
+Rules that the order keeps:
+- Nothing is paid unless the store answers, and nothing is returned before it is stored.
+- From the moment a request is sent until its answer is stored, a client that gives up does not stop it.
+- Before that moment, a flight that nobody waits for any more ends: a cancelled run stops spending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from services.common import errors
+from services.common.logs import get_logger
+from services.teacher import reasons
+from services.teacher.backends import RETRIABLE, Backend, Trouble, UpstreamError
+from services.teacher.checks import check_question, valid_text
+from services.teacher.keys import canonical, request_key, seed_of
+from services.teacher.limits import Limits
+from services.teacher.settings import Settings
+from services.teacher.store import Row, Store
+from services.teacher.types import Answer, Completion, Finish, Question, Sampling, Spent
+
+NANO = 1_000_000_000
+MIN_POLL_SECONDS, MAX_POLL_SECONDS = 0.02, 0.25
+# What concerns the request that was first, not those that joined it: they then try for themselves.
+_ONLY_THE_FIRST = {reasons.BUDGET_EXHAUSTED, reasons.PRICE_UNKNOWN}
+log = get_logger(__name__)
+
+
+class Flight:
+    """One question on its way, and how many wait for it."""
+
+    def __init__(self, fly: Callable[[Flight], Awaitable[Answer]], on_end: Callable[[], None]) -> None:
+        self.attempts = 0
+        self._waiting = 0
+        self._paying = False
+        self._on_end = on_end
+        self._task = asyncio.ensure_future(fly(self))
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Future[Answer]) -> None:
+        self._on_end()
+        if not task.cancelled():
+            task.exception()  # Somebody may have waited, or nobody; asyncio need not complain.
+
+    async def wait(self) -> Answer:
+        """Waits for the answer; the last to give up ends the flight unless money is at stake."""
+        self._waiting += 1
+        try:
+            return await asyncio.shield(self._task)
+        finally:
+            self._waiting -= 1
+            if not self._waiting and not self._paying and not self._task.done():
+                self._on_end()
+                self._task.cancel()
+
+    def paying(self) -> None:
+        """From here on the flight is not given up: the teacher is being asked, or its answer stored."""
+        self._paying = True
+        self.attempts += 1
+
+    def paid(self) -> None:
+        """Nothing is at stake any more; ends the flight if nobody waits.
+
+        Raises:
+            Cancelled: Nobody waits.
+        """
+        self._paying = False
+        if not self._waiting:
+            self._on_end()
+            raise errors.Cancelled("Nobody waits for this answer any more.")
+
+    async def end(self) -> None:
+        """Stops it, whatever it does."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def landed(self) -> None:
+        """Returns when it is over, however it ended."""
+        await asyncio.wait([self._task])
+
+
+class Proxy:
+    """See the module.
+
+    Args:
+        settings: The limits.
+        backend: How to ask the teacher.
+        store: Where answers and the ledger are.
+    """
+
+    def __init__(self, settings: Settings, backend: Backend, store: Store) -> None:
+        self._settings = settings
+        self._backend = backend
+        self._store = store
+        self._limits = Limits(settings.slots, settings.requests_per_minute, settings.tokens_per_minute)
+        self._flights: dict[tuple[str, bool], Flight] = {}
+
+    async def generate(self, question: Question) -> Answer:
+        """Answers a question, from the store or from the teacher.
+
+        Raises:
+            NesycdError: See reasons.py, and InvalidArgument for a request that is wrong.
+        """
+        check_question(question, self._settings)
+        if question.schema is not None:
+            question = replace(question, schema=canonical(question.schema))
+        key = request_key(question)
+        while True:
+            flight, joined = self._flight(key, question)
+            try:
+                answer = await flight.wait()
+            except errors.NesycdError as error:
+                if joined and error.reason in _ONLY_THE_FIRST:
+                    continue
+                raise
+            if not joined:
+                return answer
+            try:
+                await self._store.count_hit(question)
+            except errors.NesycdError:
+                log.warning("hit_not_counted", call=key)
+            return answer.as_hit()
+
+    async def usage(self, run: str, caller: str) -> list[Row]:
+        """Returns the ledger's rows, of one run and one caller where they are not empty."""
+        return await self._store.rows(run, caller)
+
+    async def ready(self) -> None:
+        """Returns when questions can be answered, that is when Redis is there."""
+        while True:
+            try:
+                return await self._store.ping()
+            except errors.NesycdError:
+                await asyncio.sleep(0.5)
+
+    async def close(self, grace_seconds: float) -> None:
+        """Lets paid answers be stored, for so long, then closes everything."""
+        flights = list(self._flights.values())
+        if flights:
+            try:
+                async with asyncio.timeout(grace_seconds):
+                    await asyncio.gather(*(flight.landed() for flight in flights))
+            except TimeoutError:
+                log.error("stopped_with_calls_under_way", calls=len(self._flights))
+                await asyncio.gather(*(flight.end() for flight in flights))
+        await self._backend.close()
+        await self._store.close()
+
+    def _flight(self, key: str, question: Question) -> tuple[Flight, bool]:
+        """Returns the flight of this question, and whether somebody else started it."""
+        name = (key, question.skip_cache)
+        if flight := self._flights.get(name):
+            return flight, True
+
+        def gone() -> None:
+            if self._flights.get(name) is flight:
+                del self._flights[name]
+
+        flight = Flight(lambda own: self._fly(own, key, question), gone)
+        self._flights[name] = flight
+        return flight, False
+
+    async def _fly(self, flight: Flight, key: str, question: Question) -> Answer:
+        lease = uuid.uuid4().hex
+        poll = MIN_POLL_SECONDS
+        while (found := await self._store.open(key, question, lease)) == "busy":
+            # Another replica asks the same: its answer is waited for, not paid again.
+            await asyncio.sleep(poll * random.uniform(0.5, 1))
+            poll = min(2 * poll, MAX_POLL_SECONDS)
+        if isinstance(found, Answer):
+            return found
+        async with self._store.keep_lease(key, lease):
+            return await self._ask(flight, key, question)
+
+    async def _ask(self, flight: Flight, key: str, question: Question) -> Answer:
+        """Asks until there is a valid answer, raising max_tokens once and asking again within bounds."""
+        asked = 0
+        raised = False
+        sampling = replace(
+            question.sampling, seed=seed_of(question, key), stop=tuple(sorted(set(question.sampling.stop)))
+        )
+        while True:
+            token = uuid.uuid4().hex
+            try:
+                completion = await self._pay(flight, key, question, sampling, token)
+            except UpstreamError as error:
+                if error.trouble is not Trouble.BROKEN or asked >= self._settings.max_asks_again:
+                    raise reasons.public_error(error, question.model, flight.attempts) from None
+                asked += 1
+                continue
+            spent = self._spent(completion, question, sampling)
+            text, wrong = valid_text(completion, question.schema)
+            if completion.finish is Finish.STOP and not wrong:
+                answer = Answer(
+                    text,
+                    completion.reasoning,
+                    completion.model,
+                    sampling,
+                    spent,
+                    f"calls/{key}",
+                    flight.attempts,
+                )
+                await self._book(key, question, token, spent, answer)
+                return answer
+
+            await self._book(key, question, token, spent, None)
+            log.info(
+                "answer_not_valid", call=key, finish=completion.finish.value, model=question.model, run=question.run
+            )
+            flight.paid()
+            metadata = {"model": question.model, "attempts": str(flight.attempts), "call": f"calls/{key}"}
+            if completion.finish is Finish.REFUSED:
+                raise errors.FailedPrecondition(
+                    "The teacher refused to answer this request.", reason=reasons.TEACHER_REFUSED, metadata=metadata
+                )
+            if completion.finish is Finish.LENGTH:
+                more = min(2 * sampling.max_tokens, self._settings.max_tokens_limit)
+                if raised or more <= sampling.max_tokens:
+                    raise errors.FailedPrecondition(
+                        f"The teacher's answer was cut off after max_tokens={sampling.max_tokens}. Raise max_tokens (at "
+                        f"most NESYCD_TEACHER_MAX_TOKENS_LIMIT={self._settings.max_tokens_limit}), or ask for less.",
+                        reason=reasons.TEACHER_TRUNCATED,
+                        metadata={**metadata, "max_tokens": str(sampling.max_tokens)},
+                    )
+                raised = True
+                sampling = replace(sampling, max_tokens=more)
+                continue
+            if asked >= self._settings.max_asks_again:
+                if completion.finish is Finish.UNKNOWN:
+                    raise reasons.public_error(UpstreamError(Trouble.BROKEN), question.model, flight.attempts)
+                raise errors.Aborted(
+                    f"The teacher was asked {asked + 1} times, and its answer is still not valid: {wrong}. "
+                    "Use a stronger teacher or a simpler schema.",
+                    reason=reasons.TEACHER_INVALID_ANSWER,
+                    metadata=metadata,
+                )
+            asked += 1
+            sampling = replace(sampling, seed=seed_of(question, key, asked))
+
+    async def _pay(self, flight: Flight, key: str, question: Question, sampling: Sampling, token: str) -> Completion:
+        """Sends the question until something comes back; trouble that passes is waited out within bounds."""
+        tokens = self._prompt_estimate(question) + sampling.max_tokens
+        for attempt in range(1, self._settings.max_attempts + 1):
+            await self._reserve(question, sampling, token)
+            try:
+                async with self._limits.slot(tokens) as slot:
+                    flight.paying()
+                    completion = await self._backend.complete(question, sampling)
+                    slot.used(max(0, completion.prompt_tokens) + max(0, completion.completion_tokens) or tokens)
+                    return completion
+            except BaseException as error:
+                if question.budget_usd:
+                    await self._store.unreserve(question.run, token)
+                if not isinstance(error, UpstreamError):
+                    raise
+                trouble = error
+            flight.paid()
+            log.info(
+                "teacher_failed", call=key, trouble=trouble.trouble.name, status=trouble.status, attempt=attempt,
+                retry_after=trouble.retry_after,
+            )  # fmt: skip
+            wait = trouble.retry_after
+            if wait is not None and wait > self._settings.max_retry_after_seconds:
+                raise trouble
+            if trouble.trouble not in RETRIABLE or attempt == self._settings.max_attempts:
+                raise trouble
+            if wait is not None:
+                self._limits.pause(wait)
+            top = min(self._settings.max_backoff_seconds, self._settings.backoff_seconds * 2 ** (attempt - 1))
+            # Full jitter, on top of what the teacher asked for: those who were turned away do not come back together.
+            await asyncio.sleep((wait or 0.0) + random.uniform(0, top))
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _book(self, key: str, question: Question, token: str, spent: Spent, answer: Answer | None) -> None:
+        """Stores and books until it succeeds: what is paid must not be lost because Redis is away just now."""
+        delay = 0.1
+        while True:
+            try:
+                return await self._store.book(key, question, token, spent, answer)
+            except errors.NesycdError:
+                log.error("paid_answer_not_stored_yet", call=key, retry_seconds=delay)
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, 5.0)
+
+    async def _reserve(self, question: Question, sampling: Sampling, token: str) -> None:
+        """Sets aside what the next attempt may cost at most.
+
+        Raises:
+            ResourceExhausted: The run's budget does not allow it (BUDGET_EXHAUSTED).
+            FailedPrecondition: The price is not known (PRICE_UNKNOWN).
+        """
+        if not question.budget_usd:
+            return
+        if self._price(question.model) is None:
+            raise errors.FailedPrecondition(
+                f"The run has a budget, but NESYCD_TEACHER_PRICES has no price for the model {question.model!r}.",
+                reason=reasons.PRICE_UNKNOWN,
+                subject="NESYCD_TEACHER_PRICES",
+            )
+        most = self._cost(question.model, self._prompt_estimate(question), sampling.max_tokens)
+        budget = int(question.budget_usd * NANO)
+        held = 2 * self._settings.request_timeout_seconds
+        while True:
+            state, spent = await self._store.reserve(question.run, token, most, budget, held)
+            if state == "reserved":
+                return
+            if state == "over":
+                raise errors.ResourceExhausted(
+                    f"The budget of {question.run} is used up: {spent / NANO:.6f} of {question.budget_usd:.6f} US dollars are "
+                    f"spent, and the next call may cost {most / NANO:.6f}. Raise the budget; paid answers are kept.",
+                    reason=reasons.BUDGET_EXHAUSTED,
+                    subject=question.run,
+                    metadata={"spent_usd": f"{spent / NANO:.9f}", "budget_usd": f"{question.budget_usd:.9f}"},
+                )
+            # Calls under way may need the rest, or leave some of it.
+            await asyncio.sleep(random.uniform(MIN_POLL_SECONDS, MAX_POLL_SECONDS))
+
+    def _price(self, model: str) -> tuple[float, float] | None:
+        return self._settings.prices.get(model) or self._settings.prices.get("*")
+
+    def _cost(self, model: str, prompt_tokens: int, completion_tokens: int) -> int:
+        """Returns billionths of a US dollar."""
+        prompt, completion = self._price(model) or (0.0, 0.0)
+        return round((prompt_tokens * prompt + completion_tokens * completion) * NANO / 1_000_000)
+
+    @staticmethod
+    def _prompt_estimate(question: Question) -> int:
+        """Returns tokens of the prompt, rather too many: three bytes a token, and the chat template's share."""
+        return sum(len(message.content.encode()) // 3 + 8 for message in question.messages)
+
+    def _spent(self, completion: Completion, question: Question, sampling: Sampling) -> Spent:
+        """Returns what an attempt cost; where the teacher does not say, the estimate counts, because free is worse."""
+        prompt = completion.prompt_tokens if completion.prompt_tokens >= 0 else self._prompt_estimate(question)
+        written = completion.completion_tokens
+        if written < 0:
+            written = min(sampling.max_tokens, len((completion.text + completion.reasoning).encode()) // 3 + 1)
+        return Spent(prompt, written, self._cost(question.model, prompt, written))
