@@ -1,0 +1,1 @@
+"""The knowledge store: what the student is given to read, and people correct."""

@@ -1,0 +1,163 @@
+"""Between the contract's messages and the core's types."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from nesycd.common.v1.status_pb2 import Status
+from nesycd.knowledge.v1 import knowledge_pb2 as pb
+
+from services.common.errors import InvalidArgument, NesycdError, status_proto
+from services.knowledge import names
+from services.knowledge.entries import Entry, EntryKind, EntryStatus, KnowledgeBase, Revision, Source
+from services.knowledge.search import Hit
+
+
+def _time(microseconds: int) -> Timestamp:
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return Timestamp(seconds=seconds, nanos=rest * 1000)
+
+
+def base_message(base: KnowledgeBase) -> pb.KnowledgeBase:
+    """The message of a knowledge base."""
+    return pb.KnowledgeBase(
+        name=names.base_name(base.id),
+        title=base.title,
+        description=base.description,
+        entry_count=base.entry_count,
+        active_entry_count=base.active_count,
+        version=base.version,
+        embedder=base.embedder,
+        embedding_dimension=base.dimension,
+        etag=base.etag,
+        create_time=_time(base.create_time),
+        update_time=_time(base.update_time),
+    )
+
+
+def content_message(entry: Entry) -> pb.Entry:
+    """The message of an entry without what the store adds by itself: revision, etag and times."""
+    message = pb.Entry(
+        name=names.entry_name(entry.kb, entry.id),
+        kind=int(entry.kind),  # type: ignore[arg-type]
+        title=entry.title,
+        text=entry.text,
+        index_text=entry.index_text,
+        tags=entry.tags,
+        status=int(entry.status),  # type: ignore[arg-type]
+        review_reason=entry.review_reason,
+    )
+    for source in entry.sources:
+        message.sources.add(
+            case_id=source.case_id,
+            run=source.run,
+            teacher_call=source.teacher_call,
+            author=source.author,
+            citation=source.citation,
+        )
+    if entry.used or entry.helpful or entry.harmful:
+        message.counters.used = entry.used
+        message.counters.helpful = entry.helpful
+        message.counters.harmful = entry.harmful
+    if entry.superseded_by:
+        message.superseded_by = names.entry_name(entry.kb, entry.superseded_by)
+    return message
+
+
+def entry_message(entry: Entry) -> pb.Entry:
+    """The message of an entry."""
+    message = content_message(entry)
+    message.revision = entry.revision
+    message.etag = entry.etag
+    message.create_time.CopyFrom(_time(entry.create_time))
+    message.update_time.CopyFrom(_time(entry.update_time))
+    return message
+
+
+def revision_message(revision: Revision) -> pb.EntryRevision:
+    """The message of a revision."""
+    entry = revision.entry
+    return pb.EntryRevision(
+        name=names.revision_name(entry.kb, entry.id, entry.revision),
+        entry=entry_message(entry),
+        author=revision.author,
+        reason=revision.reason,
+        create_time=_time(revision.time),
+    )
+
+
+def hit_message(hit: Hit) -> pb.SearchResult:
+    """The message of an entry that was found."""
+    return pb.SearchResult(entry=entry_message(hit.entry), score=hit.score, explanation=hit.explanation)
+
+
+def error_message(error: NesycdError) -> Status:
+    """The status of one row."""
+    return Status.FromString(status_proto(error).SerializeToString())
+
+
+def kind_of(value: int, field: str = "entry.kind") -> EntryKind:
+    """The kind of a message; not said: FACT.
+
+    Raises:
+        InvalidArgument: The number is not in the contract.
+    """
+    return EntryKind(_member(EntryKind, value, EntryKind.FACT, field))
+
+
+def status_of(value: int, field: str = "entry.status") -> EntryStatus:
+    """The status of a message; not said: ACTIVE.
+
+    Raises:
+        InvalidArgument: The number is not in the contract.
+    """
+    return EntryStatus(_member(EntryStatus, value, EntryStatus.ACTIVE, field))
+
+
+def _member(enum: type[IntEnum], value: int, default: IntEnum, field: str) -> IntEnum:
+    if value == 0:
+        return default
+    try:
+        return enum(value)
+    except ValueError:
+        known = ", ".join(f"{member.value} {member.name}" for member in enum)
+        raise InvalidArgument(f"{field} is {value}, which is none of: {known}", field=field) from None
+
+
+def successor_of(name: str, kb: str, field: str = "entry.superseded_by") -> str:
+    """The id in superseded_by; it must be of the same base.
+
+    Raises:
+        InvalidArgument: It is not.
+    """
+    if not name:
+        return ""
+    other, entry_id = names.parse_entry(name, field)
+    if other != kb:
+        raise InvalidArgument(f"{field} names an entry of {names.base_name(other)}, not of this one", field=field)
+    return entry_id
+
+
+def sources_of(message: pb.Entry) -> tuple[Source, ...]:
+    """The sources of a message."""
+    return tuple(
+        Source(source.case_id, source.run, source.teacher_call, source.author, source.citation)
+        for source in message.sources
+    )
+
+
+def entry_of(message: pb.Entry, kb: str, field: str = "entry") -> Entry:
+    """What a caller wrote in an entry; name, counters, revision, etag and times are left to others."""
+    return Entry(
+        kb=kb,
+        id="",
+        text=message.text,
+        kind=kind_of(message.kind, f"{field}.kind"),
+        title=message.title,
+        index_text=message.index_text,
+        tags=tuple(message.tags),
+        status=status_of(message.status, f"{field}.status"),
+        sources=sources_of(message),
+        superseded_by=successor_of(message.superseded_by, kb, f"{field}.superseded_by"),
+    )

@@ -1,0 +1,46 @@
+"""The reasons of errors that only the knowledge store raises."""
+
+from __future__ import annotations
+
+from services.common.errors import register_reason
+
+ETAG_MISMATCH = register_reason(
+    "ETAG_MISMATCH",
+    "Somebody else changed it after the caller read it.",
+    "Read it again, bring both changes together, and write with the new etag.",
+)
+INVALID_FILTER = register_reason(
+    "INVALID_FILTER",
+    "The filter is not of the supported subset of AIP-160.",
+    "The message says at which character and what was expected there.",
+)
+NO_EMBEDDER = register_reason(
+    "NO_EMBEDDER",
+    "A search by meaning was asked of a knowledge base without vectors.",
+    "Set NESYCD_KNOWLEDGE_EMBEDDER and wait until its vectors are made, or search with BM25.",
+)
+KNOWLEDGE_BASE_NOT_EMPTY = register_reason(
+    "KNOWLEDGE_BASE_NOT_EMPTY",
+    "A knowledge base that holds entries was to be removed.",
+    "Set force to remove it with its entries.",
+)
+TOO_MANY_SOURCES = register_reason(
+    "TOO_MANY_SOURCES",
+    "An entry has as many sources as it can hold.",
+    "Remove sources that are no longer needed.",
+)
+DATA_FOLDER_IN_USE = register_reason(
+    "DATA_FOLDER_IN_USE",
+    "Another process owns the data folder of the knowledge store.",
+    "Stop it, or set another NESYCD_KNOWLEDGE_DATA_DIR; several replicas need Weaviate.",
+)
+EMBEDDER_NOT_INSTALLED = register_reason(
+    "EMBEDDER_NOT_INSTALLED",
+    "The embedder of the knowledge store needs packages that are not there.",
+    "Install the extra `embedder`, or set NESYCD_KNOWLEDGE_EMBEDDER=none.",
+)
+IMPORT_TOO_LARGE = register_reason(
+    "IMPORT_TOO_LARGE",
+    "An import that is all or nothing has more entries than one transaction takes.",
+    "Split the file, or import without atomic.",
+)
