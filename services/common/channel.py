@@ -186,4 +186,5 @@ class _ContextChannel(grpc.aio.Channel):
 
 def _least(one: float | None, other: float | None) -> float | None:
     given = [seconds for seconds in (one, other) if seconds is not None]
-    return min(given) if given else None
+    # A deadline in the past, and not this very moment, so that a call that is too late is never made.
+    return (min(given) or -1.0) if given else None

@@ -11,11 +11,16 @@ import sys
 import traceback
 from collections.abc import MutableMapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
 
 from services.common import context
+
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:  # generic for type checkers only
+    _StreamHandler = logging.StreamHandler
 
 REDACTED = "[redacted]"
 
@@ -48,7 +53,7 @@ def configure(level: str = "info") -> None:
         _describe_exception,
         redact,
     ]
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -59,7 +64,7 @@ def configure(level: str = "info") -> None:
         )
     )
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [*(other for other in root.handlers if not isinstance(other, _Stderr)), handler]
     root.setLevel(max(number, logging.WARNING))
     logging.getLogger("nesycd").setLevel(number)
     structlog.configure(
@@ -68,6 +73,17 @@ def configure(level: str = "info") -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+class _Stderr(_StreamHandler):
+    """Writes to what sys.stderr is at that moment, as logging's own last resort does."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
 
 
 def get_logger(name: str) -> Any:
@@ -93,7 +109,7 @@ def describe_exception(error: BaseException) -> dict[str, Any]:
         described["error_detail"] = str(error)[:300]
     elif hasattr(error, "code") and callable(error.code):  # a failed further call
         described["error_detail"] = str(error.code())
-    causes = []
+    causes: list[dict[str, Any]] = []
     cause = error.__cause__ or error.__context__
     while cause is not None and len(causes) < 5:
         causes.append({"error_type": _type_name(cause), "error_at": _frames(cause.__traceback__)[-3:]})

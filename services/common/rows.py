@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from google.rpc import status_pb2
 from nesycd.common.v1 import Status
+
 from services.common import errors
 
 

@@ -321,7 +321,8 @@ def run(main: Coroutine[Any, Any, None] | Callable[[], Coroutine[Any, Any, None]
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        _log.error("server failed", **logs.describe_exception(error))
+        # No call's exception comes here, so the text holds no caller's input; the redaction takes secrets out of it.
+        _log.error("server failed", detail=str(error)[:500], **logs.describe_exception(error))
         sys.exit(1)
 
 

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+from nesycd.knowledge.v1 import knowledge_pb2
+from nesycd.runs.v1 import runs_pb2
+from nesycd.student.v1 import student_pb2
+from nesycd.teacher.v1 import teacher_pb2
+
+from services.common import context, errors
+from services.common.channel import IDEMPOTENT_METHODS, connect
+
+UNARY = "test.v1.EchoService/Unary"
+
+
+@pytest.mark.parametrize("kind", ("Unary", "ServerStream", "ClientStream", "Both"))
+async def test_request_id_and_remaining_deadline_go_on_to_further_calls(start, echo, kind):
+    _, client = await start()
+
+    async def onward(_call):
+        await asyncio.sleep(0.2)
+        return (await client.call(kind, "leaf"))[-1]
+
+    echo.actions["go"] = onward
+    assert (await client.unary("go", timeout=5, metadata=(("x-request-id", "trace-9"),))).value == "leaf"
+    first, second = echo.seen
+    assert first["request_id"] == second["request_id"] == "trace-9"
+    # The wire format rounds a timeout up by less than a hundredth.
+    assert 0 < second["remaining"] < first["remaining"] - 0.1 < 5
+
+
+async def test_a_shorter_timeout_of_the_call_itself_wins(start, echo):
+    _, client = await start()
+    with context.timeout(60):
+        await client.unary("a", timeout=2)
+        await client.unary("b")
+    assert echo.seen[0]["remaining"] <= 2.1
+    assert 50 < echo.seen[1]["remaining"] <= 61
+    await client.unary("c")
+    assert echo.seen[2]["remaining"] is None
+
+
+async def test_the_channels_own_timeout_bounds_calls_without_one(start, echo):
+    _, client = await start(channel={"timeout": 3})
+    await client.unary("a")
+    assert 0 < echo.seen[0]["remaining"] <= 3.1
+
+
+async def test_with_no_time_left_a_call_fails_without_being_made(start, echo):
+    _, client = await start()
+    with context.timeout(0), pytest.raises(grpc.aio.AioRpcError) as caught:
+        await client.unary()
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert echo.seen == []
+
+
+@pytest.mark.parametrize(("methods", "calls"), [((UNARY,), 2), (("test.v1.EchoService",), 2), ((), 1)])
+async def test_only_methods_named_idempotent_are_repeated(start, echo, methods, calls):
+    async def flaky(_call):
+        if len(echo.seen) == 1:
+            raise errors.Unavailable("down for a moment", retry_after=0.01)
+        return "up"
+
+    echo.actions["flaky"] = flaky
+    _, client = await start(channel={"idempotent": methods})
+    if calls == 2:
+        assert (await client.unary("flaky")).value == "up"
+    else:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await client.unary("flaky")
+    assert len(echo.seen) == calls
+
+
+async def test_a_long_retry_after_is_left_to_the_caller(start, echo):
+    async def down(_call):
+        raise errors.Unavailable("the teacher is down", retry_after=30)
+
+    echo.actions["down"] = down
+    _, client = await start(channel={"idempotent": (UNARY,)})
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async with asyncio.timeout(5):
+            await client.unary("down")
+    assert errors.from_rpc_error(caught.value).retry_after == 30
+    assert len(echo.seen) == 1
+
+
+async def test_nobody_listening_is_unavailable():
+    async with connect("127.0.0.1:1", retry=False) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary("/a.B/C")(b"", timeout=5)
+    read = errors.from_rpc_error(caught.value)
+    assert isinstance(read, errors.Unavailable) and read.reason == "UNAVAILABLE"
+
+
+def test_the_idempotent_methods_exist_in_the_contracts():
+    files = [teacher_pb2, knowledge_pb2, student_pb2, runs_pb2]
+    existing = {
+        f"{service.full_name}/{method.name}"
+        for module in files
+        for service in module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+    assert set(IDEMPOTENT_METHODS) <= existing
