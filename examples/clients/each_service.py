@@ -131,7 +131,13 @@ def errors(channel: grpc.Channel) -> None:
 def main() -> None:
     """Calls each service in turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for service, port in {"teacher": 50061, "knowledge": 50062, "extraction": 50063, "student": 50064, "runs": 50065}.items():
+    for service, port in {
+        "teacher": 50061,
+        "knowledge": 50062,
+        "extraction": 50063,
+        "student": 50064,
+        "runs": 50065,
+    }.items():
         parser.add_argument(f"--{service}", default=f"127.0.0.1:{port}", metavar="HOST:PORT")
     addresses = vars(parser.parse_args())
     channels = {service: grpc.insecure_channel(address) for service, address in addresses.items()}

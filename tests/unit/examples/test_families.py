@@ -98,7 +98,12 @@ def test_question_of_the_families_is_solved(question: str, answer: str) -> None:
 
 @pytest.mark.parametrize(
     "question",
-    ["How many legs do 3 unicorns have?", "How many gallons is 10 times a chain?", "What is the capital of France?", ""],
+    [
+        "How many legs do 3 unicorns have?",
+        "How many gallons is 10 times a chain?",
+        "What is the capital of France?",
+        "",
+    ],
 )
 def test_other_question_has_no_solution(question: str) -> None:
     assert solve(question) is None
