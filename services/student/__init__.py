@@ -1,0 +1,1 @@
+"""The student: a small model, its adapters and the knowledge that it reads, served."""

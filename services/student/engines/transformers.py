@@ -1,0 +1,473 @@
+"""The engine that runs a transformers model in this process.
+
+Batched decoding with a loop of its own, because `generate` pads, copies the whole
+key-value cache at every token and keeps finished rows until the last one ends:
+
+- prompts are read in slices of similar length, so that little is padding;
+- keys and values go into one buffer that is laid out once; a finished row's place is
+  taken by the last row, so that only rows that still write cost time;
+- grouped-query attention reads keys and values once for all heads of a group;
+- the vocabulary's logits are computed for the last position only;
+- an adapter's LoRA matrices are added to a copy of the weights that they change. The last
+  few such copies are kept, so changing between hot adapters costs nothing, and the base
+  weights are never written to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
+
+from services.student.engines.base import Completion, Decoding, Finish, Job, UnsupportedAdapter, Weights
+
+_ATTENTION = "nesycd_grouped"
+_PREFILL_TOKENS = 1024
+"""Padded tokens that are read at once: enough to fill the cores, few enough to pad little."""
+_CACHE_TOKENS = 24576
+"""Columns x rows of a batch's key-value buffer; larger batches are done in turns."""
+_CHUNK_TOKENS = 4
+"""Tokens between two pieces of a streamed answer."""
+_EXACT_OPTIONS = ("use_dora", "modules_to_save", "layer_replication", "trainable_token_indices", "fan_in_fan_out")
+
+
+def choose_dtype(wish: str, flags: Sequence[str] | None = None) -> torch.dtype:
+    """The number format to compute in.
+
+    Args:
+        wish: `float32`, `bfloat16` or `auto`: bfloat16 where the hardware computes in it. A CPU without
+            such instructions is 150 times slower in bfloat16 than in float32.
+        flags: The CPU's flags; None reads /proc/cpuinfo.
+    """
+    if wish != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[wish]
+    if torch.cuda.is_available():
+        return torch.bfloat16
+    if flags is None:
+        with suppress(OSError):
+            flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    has = {"avx512_bf16", "amx_bf16"} & set(flags or ())
+    return torch.bfloat16 if has else torch.float32
+
+
+def _grouped_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """Attention in transformers' calling convention, without repeating keys and values for each head of a group."""
+    batch, heads, length, size = query.shape
+    groups = key.shape[1]
+    scale = kwargs.get("scaling")
+    if heads != groups and length == 1:
+        # One new token a row: a group's heads become positions of one query.
+        grouped = query.reshape(batch, groups, heads // groups, size)
+        mixed = functional.scaled_dot_product_attention(grouped, key, value, attn_mask=attention_mask, scale=scale)
+        return mixed.reshape(batch, 1, heads, size), None
+    if heads != groups:
+        key, value = (part.repeat_interleave(heads // groups, dim=1) for part in (key, value))
+    mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scale)
+    return mixed.transpose(1, 2), None
+
+
+AttentionInterface.register(_ATTENTION, _grouped_attention)
+
+
+class _Columns:
+    """Keys and values of a batch: [layer, key or value, row, head, column, size]. Prompts end at the same column.
+
+    It stands in for transformers' Cache, of which models call these methods only.
+    """
+
+    is_compileable = False
+
+    def __init__(self, layers: int, rows: int, heads: int, columns: int, size: int, like: Tensor) -> None:
+        # Untouched pages of it take no memory, so its full length costs nothing before it is written to.
+        self._all = torch.empty(layers, 2, rows, heads, columns, size, dtype=like.dtype, device=like.device)
+        self.window = slice(0, 0), slice(0, 0)
+        self.read_from = 0
+
+    def at(self, rows: slice, columns: slice, read_from: int) -> _Columns:
+        """The next `update`s write to these rows and columns, and give back columns from `read_from` on."""
+        self.window = rows, columns
+        self.read_from = read_from
+        return self
+
+    def clear(self, rows: slice, columns: slice) -> None:
+        """Makes columns that are never written to harmless: 0 x rubbish may be NaN."""
+        self._all[:, :, rows, :, columns] = 0
+
+    def move(self, source: int, target: int) -> None:
+        """A row takes the place of another."""
+        self._all[:, :, target] = self._all[:, :, source]
+
+    def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Writes a layer's new keys and values; gives back all of the rows."""
+        rows, columns = self.window
+        kept = self._all[layer, :, rows]
+        kept[0, :, :, columns] = key
+        kept[1, :, :, columns] = value
+        seen = kept[:, :, :, self.read_from : columns.stop]
+        return seen[0], seen[1]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Columns before the window."""
+        return self.window[1].start - self.read_from
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+        """Never needed for a mask that is given, but part of the interface."""
+        return self.window[1].stop - self.read_from, 0
+
+
+@dataclass(frozen=True, eq=False)
+class LoraWeights:
+    """An adapter as it came: for each weight, the two small matrices and their factor."""
+
+    name: str
+    pairs: Mapping[str, tuple[Tensor, Tensor]]
+    scaling: float
+
+
+@dataclass(eq=False)
+class _Row:
+    """A job while it is written."""
+
+    index: int
+    job: Job
+    prompt: list[int]
+    written: list[int]
+    generator: torch.Generator | None
+    sent: int = 0
+    finish: Finish | None = None
+    text: str = ""
+
+
+class TransformersEngine:
+    """A causal language model from a transformers folder, with LoRA adapters. See `Engine`."""
+
+    def __init__(
+        self, folder: Path, *, dtype: str = "auto", threads: int = 0, hot_adapters: int = 2, device: str = ""
+    ) -> None:
+        """Loads the model.
+
+        Args:
+            folder: With config.json, *.safetensors and the tokenizer's files.
+            dtype: See `choose_dtype`.
+            threads: For computing; 0 is one a core.
+            hot_adapters: How many adapters' merged weights are kept, at least 1.
+            device: `cpu`, `cuda` and so on; empty is a GPU where there is one.
+
+        Raises:
+            OSError: The folder is not there, or not a model.
+        """
+        torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self._model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=choose_dtype(dtype),
+            attn_implementation=_ATTENTION,
+            local_files_only=True,
+            use_safetensors=True,
+        )
+        self._model.to(self._device).eval()  # type: ignore[arg-type]
+        self._model.requires_grad_(False)
+        config = self._model.config
+        self.context_length = int(config.max_position_embeddings)
+        self._layers = int(config.num_hidden_layers)
+        self._heads = int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
+        self._size = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+        generation = getattr(self._model, "generation_config", None)
+        self._ends = _token_set(
+            config.eos_token_id, self._tokenizer.eos_token_id, getattr(generation, "eos_token_id", None)
+        )
+        self._line_ends = self._tokens_with_line_end()
+        self._base = {
+            name: module.weight for name, module in self._model.named_modules() if isinstance(module, nn.Linear)
+        }
+        self._hot_adapters = max(1, hot_adapters)
+        self._merged: OrderedDict[LoraWeights, dict[str, nn.Parameter]] = OrderedDict()
+        self._active: LoraWeights | None = None
+
+    def _tokens_with_line_end(self) -> frozenset[int]:
+        ids = range(len(self._tokenizer))
+        pieces = self._tokenizer.batch_decode([[i] for i in ids], skip_special_tokens=True)
+        return frozenset(i for i, piece in zip(ids, pieces, strict=True) if "\n" in piece)
+
+    @property
+    def dtype(self) -> str:
+        """The number format that it computes in."""
+        return str(self._model.dtype).removeprefix("torch.")
+
+    def count_tokens(self, text: str) -> int:
+        """See `Engine`."""
+        return len(self._tokenizer(text)["input_ids"])
+
+    # --- adapters ---------------------------------------------------------------------------------
+
+    def prepare(self, name: str, config: Mapping[str, Any], tensors: bytes) -> LoraWeights:
+        """See `Engine`. Plain LoRA on linear layers, as peft writes it; rsLoRA's factor is known."""
+        if config.get("peft_type") != "LORA":
+            raise UnsupportedAdapter(f"it is of type {config.get('peft_type')!r}; only LORA can be served")
+        for option in (*_EXACT_OPTIONS, "rank_pattern", "alpha_pattern"):
+            if config.get(option):
+                raise UnsupportedAdapter(f"its option {option!r} is set; only plain LoRA can be served")
+        if config.get("bias", "none") != "none" or config.get("lora_bias"):
+            raise UnsupportedAdapter("it changes biases; only LoRA with bias 'none' can be served")
+        try:
+            found = load_tensors(tensors)
+        except SafetensorError as error:
+            raise UnsupportedAdapter(f"its weights are no safetensors file: {error}") from error
+        rank, alpha = config.get("r"), config.get("lora_alpha")
+        if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
+            raise UnsupportedAdapter("its config lacks a rank 'r' or 'lora_alpha'")
+        scaling = alpha / (rank**0.5 if config.get("use_rslora") else rank)
+        pairs: dict[str, tuple[Tensor, Tensor]] = {}
+        for key in sorted(found):
+            if not key.endswith(".lora_A.weight"):
+                if not key.endswith(".lora_B.weight"):
+                    raise UnsupportedAdapter(f"its weights hold {key!r}, which is no LoRA matrix")
+                continue
+            module = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+            down, up = found[key], found.get(key.replace(".lora_A.", ".lora_B."))
+            base = self._base.get(module)
+            if base is None:
+                raise UnsupportedAdapter(f"it changes {module!r}, which this model does not have")
+            if up is None or down.shape != (rank, base.shape[1]) or up.shape != (base.shape[0], rank):
+                raise UnsupportedAdapter(f"its matrices for {module!r} do not fit the model's {tuple(base.shape)}")
+            if not (torch.isfinite(down).all() and torch.isfinite(up).all()):
+                raise UnsupportedAdapter(f"its matrices for {module!r} hold numbers that are not finite")
+            pairs[module] = (down, up)
+        if 2 * len(pairs) != len(found) or not pairs:
+            raise UnsupportedAdapter("its weights hold LoRA matrices without their partner, or none")
+        return LoraWeights(name, pairs, scaling)
+
+    def _activate(self, adapter: LoraWeights | None) -> None:
+        """Points the model's layers at an adapter's merged weights, or at the base's."""
+        if adapter is self._active:
+            return
+        weights: dict[str, nn.Parameter] = {}
+        if adapter is not None:
+            if adapter not in self._merged:
+                while len(self._merged) >= self._hot_adapters:
+                    self._merged.popitem(last=False)
+                self._merged[adapter] = {name: self._merge(name, adapter) for name in adapter.pairs}
+            self._merged.move_to_end(adapter)
+            weights = self._merged[adapter]
+        for name, base in self._base.items():
+            self._model.get_submodule(name).weight = weights.get(name, base)
+        self._active = adapter
+
+    def _merge(self, module: str, adapter: LoraWeights) -> nn.Parameter:
+        base = self._base[module]
+        down, up = (matrix.to(self._device, torch.float32) for matrix in adapter.pairs[module])
+        merged = torch.addmm(base.float(), up, down, alpha=adapter.scaling)
+        return nn.Parameter(merged.to(base.dtype), requires_grad=False)
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def generate(self, jobs: Sequence[Job], adapter: Weights | None) -> list[Completion]:
+        """See `Engine`. Jobs are done in the order of their prompts' lengths, so that little is padding."""
+        rows = []
+        for index, (job, prompt) in enumerate(zip(jobs, self._tokenise([job.prompt for job in jobs]), strict=True)):
+            room = self.context_length - job.decoding.max_new_tokens
+            if not 0 < len(prompt) <= room:
+                raise ValueError(f"a prompt has {len(prompt)} tokens, and room is for 1 to {room}")
+            generator = None
+            if job.decoding.temperature > 0:
+                generator = torch.Generator(device=self._device).manual_seed(job.decoding.seed)
+            rows.append(_Row(index, job, prompt, [], generator))
+        with torch.inference_mode():
+            self._activate(adapter)  # type: ignore[arg-type]
+            for batch in _fitting(rows):
+                self._write(batch)
+        return [
+            Completion(row.text, len(row.prompt), len(row.written), row.finish or "stop")
+            for row in sorted(rows, key=lambda row: row.index)
+        ]
+
+    def _tokenise(self, prompts: list[str]) -> list[list[int]]:
+        return self._tokenizer(prompts)["input_ids"] if prompts else []
+
+    def _write(self, rows: list[_Row]) -> None:
+        """Completes rows that fit one buffer, sorted by the length of their prompts."""
+        width = max(len(row.prompt) for row in rows)
+        longest = max(row.job.decoding.max_new_tokens for row in rows)
+        cache = _Columns(self._layers, len(rows), self._heads, width + longest, self._size, self._model_weight)
+        logits = self._read_prompts(rows, width, cache)
+        starts = torch.tensor([width - len(row.prompt) for row in rows], device=self._device)
+        seen = torch.arange(width + longest, device=self._device) >= starts[:, None]
+        column = width
+        while True:
+            tokens = self._choose(logits, rows)
+            for row, token in zip(rows, tokens.tolist(), strict=True):
+                self._take(row, token)
+            keep = self._compact(rows, cache)
+            if not rows:
+                return
+            if len(keep) < len(seen):
+                tokens, starts, seen = tokens[keep], starts[keep], seen[keep]
+            # The buffer's first columns may be nobody's once the longest prompts are done.
+            first = int(starts.min())
+            logits = self._forward(
+                tokens[:, None],
+                seen[:, None, None, first : column + 1],
+                (column - starts)[:, None],
+                cache.at(slice(0, len(rows)), slice(column, column + 1), first),
+            )
+            column += 1
+
+    @property
+    def _model_weight(self) -> Tensor:
+        return next(iter(self._base.values()))
+
+    def _read_prompts(self, rows: list[_Row], width: int, cache: _Columns) -> Tensor:
+        """Fills the buffer with the prompts; gives back the logits of each one's next token."""
+        parts = []
+        start = 0
+        while start < len(rows):
+            # Rows are sorted by length, longest first: a slice's first row is its longest.
+            length = len(rows[start].prompt)
+            end = min(len(rows), start + max(1, _PREFILL_TOKENS // length))
+            cache.clear(slice(start, end), slice(0, width - length))
+            ids = torch.zeros(end - start, length, dtype=torch.long)
+            pads = torch.tensor([length - len(row.prompt) for row in rows[start:end]])
+            for line, row in enumerate(rows[start:end]):
+                ids[line, length - len(row.prompt) :] = torch.tensor(row.prompt)
+            columns = torch.arange(length)
+            real = columns >= pads[:, None]
+            # A place of padding sees itself, or its values would be NaN.
+            mask = (columns[:, None] >= columns) & real[:, None, :] | torch.eye(length, dtype=torch.bool)
+            parts.append(
+                self._forward(
+                    ids.to(self._device),
+                    mask[:, None].to(self._device),
+                    (columns - pads[:, None]).clamp(min=0).to(self._device),
+                    cache.at(slice(start, end), slice(width - length, width), width - length),
+                )
+            )
+            start = end
+        return torch.cat(parts)
+
+    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: _Columns) -> Tensor:
+        """One pass through the model; the last position's logits."""
+        return self._model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+
+    def _choose(self, logits: Tensor, rows: list[_Row]) -> Tensor:
+        tokens = logits.argmax(dim=-1)
+        for line, row in enumerate(rows):
+            if row.generator is not None:
+                tokens[line] = _sample(logits[line].float(), row.job.decoding, row.generator)
+        return tokens
+
+    def _take(self, row: _Row, token: int) -> None:
+        """Adds a token to a row, and sees whether the row ends with it."""
+        row.finish = row.job.gone()
+        if row.finish is None and token in self._ends:
+            row.finish = "stop"
+        elif row.finish is None:
+            row.written.append(token)
+            if token in self._line_ends:
+                self._stop_at_line_end(row)
+            if row.finish is None and len(row.written) >= row.job.decoding.max_new_tokens:
+                row.finish = "length"
+        if row.finish is not None and not row.text:
+            row.text = self._decode(row.written).strip()
+        if row.job.on_text and (row.finish or len(row.written) % _CHUNK_TOKENS == 0):
+            self._send(row)
+
+    def _stop_at_line_end(self, row: _Row) -> None:
+        text = self._decode(row.written)
+        after = len(text) - len(text.lstrip())
+        if row.job.stop_after:
+            after = text.find(row.job.stop_after)
+            if after < 0:
+                return
+            after += len(row.job.stop_after)
+        line_end = text.find("\n", after)
+        if line_end >= 0 and text[after:line_end].strip():
+            row.finish, row.text = "stop", text[:line_end].strip()
+
+    def _send(self, row: _Row) -> None:
+        text = row.text if row.finish else self._decode(row.written).strip()
+        # A character may be spread over several tokens: what is not yet whole waits.
+        if not row.finish:
+            text = text.rstrip("\ufffd")
+        if row.job.on_text and len(text) > row.sent:
+            row.job.on_text(text[row.sent :])
+            row.sent = len(text)
+
+    def _decode(self, tokens: list[int]) -> str:
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+
+    @staticmethod
+    def _compact(rows: list[_Row], cache: _Columns) -> list[int]:
+        """Takes ended rows out, the last rows taking their places; the old places of those that stay."""
+        places = list(range(len(rows)))
+        line = 0
+        while line < len(rows):
+            if rows[line].finish is None:
+                line += 1
+                continue
+            last_row, last_place = rows.pop(), places.pop()
+            if line < len(rows):
+                rows[line], places[line] = last_row, last_place
+                if last_row.finish is None:
+                    cache.move(len(rows), line)
+        return places
+
+
+def _fitting(rows: list[_Row]) -> list[list[_Row]]:
+    """Rows, longest prompt first, in batches that the buffer can hold."""
+    batches: list[list[_Row]] = []
+    columns = 0
+    for row in sorted(rows, key=lambda row: (-len(row.prompt), row.index)):
+        if not batches or (len(batches[-1]) + 1) * max(columns, _columns_of(row, batches[-1])) > _CACHE_TOKENS:
+            batches.append([])
+            columns = 0
+        batches[-1].append(row)
+        columns = max(columns, _columns_of(row, batches[-1]))
+    return batches
+
+
+def _columns_of(row: _Row, batch: list[_Row]) -> int:
+    return len(batch[0].prompt if batch else row.prompt) + row.job.decoding.max_new_tokens
+
+
+def _sample(logits: Tensor, decoding: Decoding, generator: torch.Generator) -> Tensor:
+    """Draws a token from one row's logits."""
+    logits = logits / decoding.temperature
+    if 0 < decoding.top_k < logits.numel():
+        logits = logits.masked_fill(logits < logits.topk(decoding.top_k).values[-1], -torch.inf)
+    if decoding.top_p < 1:
+        ordered, places = logits.softmax(dim=-1).sort(descending=True, stable=True)
+        # A token belongs to the nucleus where what is before it does not yet reach top_p.
+        outside = ordered.cumsum(dim=-1) - ordered >= decoding.top_p
+        logits[places[outside]] = -torch.inf
+    return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)[0]
+
+
+def _token_set(*ids: int | Sequence[int] | None) -> frozenset[int]:
+    found: set[int] = set()
+    for entry in ids:
+        if isinstance(entry, int):
+            found.add(entry)
+        elif entry is not None:
+            found.update(entry)
+    return frozenset(found)

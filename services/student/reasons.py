@@ -1,0 +1,64 @@
+"""The reasons that only the student service gives."""
+
+from __future__ import annotations
+
+from services.common.errors import register_reason
+
+QUESTION_TOO_LONG = register_reason(
+    "QUESTION_TOO_LONG",
+    "The question alone does not fit the student's context.",
+    "Shorten the question, ask for fewer new tokens, or serve a student with a longer context.",
+)
+ADAPTER_NOT_FOUND = register_reason(
+    "ADAPTER_NOT_FOUND",
+    "The artifact store has no such version of an adapter.",
+    "Check id and version; a run's publish stage says under which name it published.",
+)
+ADAPTER_NOT_LOADED = register_reason(
+    "ADAPTER_NOT_LOADED",
+    "The version is not loaded here, or could not be loaded again after a restart.",
+    "Call LoadAdapter with its name: it says what is wrong where it fails.",
+)
+ADAPTER_BASE_MISMATCH = register_reason(
+    "ADAPTER_BASE_MISMATCH",
+    "The adapter was trained on another base model than the one that is served.",
+    "Serve the base model that the manifest names, or train the adapter on this one.",
+)
+ADAPTER_DAMAGED = register_reason(
+    "ADAPTER_DAMAGED",
+    "A file of the adapter is missing, or is not what its manifest says.",
+    "Publish the adapter again; the run's artifacts still hold it.",
+)
+ADAPTER_UNSUPPORTED = register_reason(
+    "ADAPTER_UNSUPPORTED",
+    "The adapter is of a kind that is not served, or does not fit the base model.",
+    "Train plain LoRA on linear layers and save it as safetensors.",
+)
+ADAPTER_IN_USE = register_reason(
+    "ADAPTER_IN_USE",
+    "An alias stands for the version that was to be unloaded.",
+    "Point the alias at another version, or remove it, first.",
+)
+ALIAS_NOT_FOUND = register_reason(
+    "ALIAS_NOT_FOUND", "No such alias is set.", "Call ListAdapters to see the aliases, or SetAlias to make it."
+)
+ARTIFACTS_UNAVAILABLE = register_reason(
+    "ARTIFACTS_UNAVAILABLE",
+    "The artifact store cannot be read.",
+    "Check ARTIFACTS_URL, the credentials and the network; repeat when the store is back.",
+)
+KNOWLEDGE_UNAVAILABLE = register_reason(
+    "KNOWLEDGE_UNAVAILABLE",
+    "The knowledge service cannot be reached, or fails.",
+    "Repeat after the time in retry_info; `nesycd doctor` tells what is down.",
+)
+KNOWLEDGE_REFUSED = register_reason(
+    "KNOWLEDGE_REFUSED",
+    "A service may not call the knowledge service, or the two speak different versions of the contract.",
+    "Check PEER_TOKEN and the TLS settings of the calling service, and that both are of the same release.",
+)
+KNOWLEDGE_NOT_CONFIGURED = register_reason(
+    "KNOWLEDGE_NOT_CONFIGURED",
+    "The request names a knowledge base, and the student was started without a knowledge service.",
+    "Set NESYCD_STUDENT_KNOWLEDGE_ADDRESS, or ask with retrieval.disabled.",
+)
