@@ -222,11 +222,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         except grpc.aio.AbortError:
             code = _code_name(context)  # the handler chose a status itself
             raise
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
             if self._gate.was_expired():
                 error: errors.NesycdError = stopping_error()
                 code, facts = error.code.name, {"reason": error.reason}
                 await _abort(context, error)
+            task = asyncio.current_task()
+            if task is not None and not task.cancelling():
+                # Nobody cancelled this call: the handler awaited something that was cancelled. Left alone, gRPC would send
+                # no status at all, and the caller would wait for ever.
+                code, facts = "INTERNAL", logs.describe_exception(cancelled)
+                await _abort(context, errors.internal(request_id))
             code = "DEADLINE_EXCEEDED" if call_context.remaining() == 0.0 else "CANCELLED"
             raise
         except (grpc.aio.InternalError, grpc.aio.UsageError) as error:

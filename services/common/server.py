@@ -12,6 +12,7 @@ if __name__ == "__main__":
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -97,6 +98,7 @@ class Server:
         self._metrics: tuple[Any, threading.Thread] | None = None
         self._server: grpc.aio.Server | None = None
         self._stopped = False
+        self._hurried = asyncio.Event()
 
     @property
     def address(self) -> str:
@@ -166,7 +168,7 @@ class Server:
         await self._health.enter_graceful_shutdown()
         self._gate.stopping.set()
         _log.info("draining", grace_seconds=grace)
-        await asyncio.sleep(min(self.settings.drain_delay_seconds, grace))
+        await _wait(self._hurried, min(self.settings.drain_delay_seconds, grace))
         # The port stays open while calls run, so that health checks see NOT_SERVING and new calls get a reason.
         self._gate.refusing = True
         idle = await self._gate.wait_idle(max(0.0, until - time.monotonic() - min(_LAST_SECONDS, grace / 2)))
@@ -180,6 +182,12 @@ class Server:
             httpd.server_close()
             thread.join(1)
         _log.info("stopped", unfinished_calls=unfinished)
+
+    def hurry(self) -> None:
+        """Ends the calls that a drain waits for."""
+        self._gate.refusing = True
+        self._hurried.set()
+        self._gate.expire()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -289,12 +297,11 @@ async def serve(
             draining = asyncio.create_task(server.stop())
             hurry = asyncio.create_task(signals.second.wait())
             await asyncio.wait({draining, hurry}, return_when=asyncio.FIRST_COMPLETED)
-            if draining.done():
-                hurry.cancel()
-                draining.result()
-            else:
-                _log.warning("second signal: stopping at once")
-                draining.cancel()
+            if hurry.done():
+                _log.warning("second signal: the running calls are ended")
+                server.hurry()
+            hurry.cancel()
+            await draining
     finally:
         await server.stop(0)
 
@@ -347,6 +354,11 @@ class _Signals:
 
     def _received(self) -> None:
         (self.second if self.first.is_set() else self.first).set()
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
 
 
 def _address(host: str, port: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import grpc
 from google.protobuf.wrappers_pb2 import DoubleValue, StringValue
@@ -22,12 +23,20 @@ def add(_servicer: object, server: grpc.aio.Server) -> None:
     server.add_generic_rpc_handlers((handlers,))
 
 
+async def ready() -> None:
+    match os.environ.get("TEST_READY"):
+        case "never":
+            await asyncio.sleep(600)
+        case "fails":
+            raise FileNotFoundError("no model at /models/x")
+
+
 async def close() -> None:
     print("closed", flush=True)
 
 
 async def main() -> None:
-    await serve(ServerSettings(), [Service("test.v1.SlowService", None, add, object())], close=close)
+    await serve(ServerSettings(), [Service("test.v1.SlowService", None, add, object())], ready=ready, close=close)
 
 
 if __name__ == "__main__":

@@ -39,11 +39,11 @@ def free_port() -> int:
 class Process:
     """The server's process and a channel to it."""
 
-    def __init__(self, **settings: str) -> None:
+    def __init__(self, ready: str = "", **settings: str) -> None:
         self.port = int(settings.setdefault("port", str(free_port())))
         env = {f"NESYCD_{key.upper()}": value for key, value in settings.items()}
         self.process = subprocess.Popen(
-            [sys.executable, str(SCRIPT)], cwd=ROOT, env={"PATH": "", "PYTHONPATH": str(ROOT), **env},
+            [sys.executable, str(SCRIPT)], cwd=ROOT, env={"PATH": "", "PYTHONPATH": str(ROOT), "TEST_READY": ready, **env},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.channel = connect(f"127.0.0.1:{self.port}", retry=False)
@@ -72,8 +72,8 @@ class Process:
 async def launch() -> AsyncIterator[Callable[..., Process]]:
     processes: list[Process] = []
 
-    def begin(**settings: str) -> Process:
-        processes.append(Process(**settings))
+    def begin(ready: str = "", **settings: str) -> Process:
+        processes.append(Process(ready, **settings))
         return processes[-1]
 
     yield begin
@@ -127,10 +127,28 @@ async def test_a_second_signal_does_not_wait_for_the_grace_time(launch):
     server.process.send_signal(signal.SIGTERM)
     await asyncio.sleep(0.3)
     server.process.send_signal(signal.SIGTERM)
-    with pytest.raises(grpc.aio.AioRpcError):
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
         await running
-    code, _, _ = await server.ended()
-    assert code == 0
+    assert errors.from_rpc_error(ended.value).reason == "SERVER_STOPPING"
+    code, out, _ = await server.ended()
+    assert (code, out) == (0, "closed\n")
+
+
+async def test_a_server_that_is_not_ready_yet_stops_at_once_and_was_alive(launch):
+    server = launch(ready="never")
+    alive = await server.health.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=15)
+    service = await server.health.Check(health_pb2.HealthCheckRequest(service=NAME))
+    assert (alive.status, service.status) == (SERVING, NOT_SERVING)
+    server.process.send_signal(signal.SIGTERM)
+    code, out, _ = await server.ended()
+    assert (code, out) == (0, "closed\n")
+
+
+async def test_a_server_that_cannot_become_ready_ends_with_1_and_says_why(launch):
+    code, _, lines = await launch(ready="fails").ended()
+    assert code == 1
+    (line,) = [line for line in lines if line["event"] == "server failed"]
+    assert line["error_type"] == "FileNotFoundError" and "no model at" in line["detail"]
 
 
 async def test_it_listens_on_loopback_only(launch):

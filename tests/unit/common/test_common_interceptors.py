@@ -237,6 +237,19 @@ async def test_a_call_that_the_caller_cancels_ends_in_the_handler_and_leaves_its
     assert (await client.unary("next")).value == "next"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_handler_that_awaits_something_cancelled_answers_all_the_same(start, echo, kind):
+    async def action(_call):
+        shared = asyncio.get_running_loop().create_future()
+        shared.cancel()
+        await shared
+
+    echo.actions["shared"] = action
+    _, client = await start()
+    async with asyncio.timeout(5):
+        assert (await failure(client.call(kind, "shared"))).code() is grpc.StatusCode.INTERNAL
+
+
 async def test_a_passed_deadline_is_counted_as_such(start, echo, until):
     def count():
         labels = {"method": "/test.v1.EchoService/Unary", "code": "DEADLINE_EXCEEDED"}
@@ -283,6 +296,49 @@ async def test_without_the_token_only_health_answers(start):
     async with connect(server.address, token="s3cret") as channel:
         call = channel.unary_unary("/test.v1.EchoService/Unary", StringValue.SerializeToString, StringValue.FromString)
         assert (await call(StringValue(value="hi"))).value == "hi"
+
+
+async def test_with_tls_only_clients_with_a_certificate_get_in(start, tmp_path):
+    pytest.importorskip("cryptography")
+    cert, key = self_signed(tmp_path)
+    server, client = await start(
+        host="127.0.0.1",
+        tls_cert=cert,
+        tls_key=key,
+        tls_client_ca=cert,
+        channel={"tls_ca": cert, "tls_cert": cert, "tls_key": key},
+    )
+    assert (await client.unary("hi")).value == "hi"
+    async with connect(server.address, tls_ca=cert, retry=False) as stranger:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stranger.unary_unary("/test.v1.EchoService/Unary")(b"", timeout=2)
+
+
+def self_signed(folder):
+    import datetime
+    import ipaddress
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    alternatives = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    cert = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1)).add_extension(alternatives, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    (folder / "cert.pem").write_bytes(cert.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    )
+    return folder / "cert.pem", folder / "key.pem"
 
 
 async def test_reflection_lists_the_services(start):
