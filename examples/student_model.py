@@ -102,8 +102,8 @@ def convert(gguf: Path, target: Path) -> None:
         }
         (work / MARKER).write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
         work.chmod(0o755)
-        for file in work.iterdir():
-            file.chmod(0o644)
+        for path in work.iterdir():
+            path.chmod(0o644)
         if target.exists():
             shutil.rmtree(target)
         try:

@@ -195,9 +195,10 @@ def solve(question: str, values: Mapping[str, int] | None = None) -> Solution | 
             continue
         groups = match.groupdict()
         table = _by_subject(form.family)
-        facts = tuple(table.get(groups[name].lower()) for name in ("a", "b") if groups.get(name))
-        if None in facts:
+        subjects = [groups[name].lower() for name in ("a", "b") if groups.get(name)]
+        if any(subject not in table for subject in subjects):
             continue
+        facts = tuple(table[subject] for subject in subjects)
         if groups.get("unit") and groups["unit"].lower() != facts[0].unit.lower():
             continue
         believed = [dict(values or {}).get(fact.id, fact.value) for fact in facts]

@@ -43,7 +43,8 @@ def _parser() -> argparse.ArgumentParser:
         if field.annotation is bool:
             faults.add_argument(flag, action="store_true", help=text)
         else:
-            faults.add_argument(flag, type=field.annotation, default=field.default, help=text)
+            kind = {int: int, float: float}.get(field.annotation, str)  # type: ignore[arg-type]
+            faults.add_argument(flag, type=kind, default=field.default, help=text)
     return parser
 
 

@@ -253,13 +253,13 @@ class StandIn:
             for piece in answer.pieces
         ]
         if prompt.stream:
-            details = {
+            details: dict[str, Any] = {
                 "finish_reason": finish,
                 "generated_tokens": count,
                 "input_length": prompt.prompt_tokens,
                 "seed": prompt.seed,
             }
-            events = [
+            events: list[dict[str, Any]] = [
                 {"index": index, "token": token, "generated_text": None, "details": None}
                 for index, token in enumerate(tokens, 1)
             ]
