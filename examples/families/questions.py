@@ -227,11 +227,13 @@ def fact_in(text: str, facts: Iterable[Fact]) -> tuple[Fact, int] | None:
     return None
 
 
-def _is_easy(value: int) -> bool:
-    if value < 13:
-        return True
-    head = str(value).rstrip("0")
-    return len(head) <= 2 and all(digit in "01234" for digit in head)
+@cache
+def _easy_values() -> tuple[int, ...]:
+    def easy(value: int) -> bool:
+        head = str(value).rstrip("0")
+        return value < 13 or (len(head) <= 2 and all(digit in "01234" for digit in head))
+
+    return tuple(value for value in range(2, 20_000) if easy(value))
 
 
 def other_value(fact: Fact, turn: int, *, avoid: Iterable[int] = ()) -> int:
@@ -249,8 +251,7 @@ def other_value(fact: Fact, turn: int, *, avoid: Iterable[int] = ()) -> int:
         choices = [2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 30]
     elif fact.family == "units":
         # Numbers that are easy to double, for a small model; within a factor of five, so that it stays plausible.
-        choices = [value for value in range(2, 20_000) if _is_easy(value)]
-        choices = [value for value in choices if fact.value <= 5 * value and value <= 5 * fact.value]
+        choices = [value for value in _easy_values() if fact.value <= 5 * value and value <= 5 * fact.value]
     else:
         # Another century; two hundred years on it is still the same millennium.
         choices = [year for year in range(1007, 1800, 13) if century(year) != century(fact.value) and year % 100]
