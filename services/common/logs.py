@@ -40,39 +40,57 @@ _SAFE_TEXT = (ImportError, NameError, AttributeError)
 def configure(level: str = "info") -> None:
     """Sends our logs, and those of libraries from warning on, to stderr as JSON. May be called again.
 
+    A program that never calls this, such as a client, logs warnings and errors of ours only.
+
     Args:
         level: debug, info, warning or error.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _add_request_id,
-        _describe_exception,
-        redact,
-    ]
+    _configure_ours(number)
     handler = _Stderr()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(default=_name_of_type),
-            ],
+            foreign_pre_chain=_processors(),
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _to_json],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [*(other for other in root.handlers if not isinstance(other, _Stderr)), handler]
     root.setLevel(max(number, logging.WARNING))
-    logging.getLogger("nesycd").setLevel(number)
+
+
+def _configure_ours(number: int) -> None:
+    # Ours do not pass through logging: a record there costs several times as much as the line.
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[*_processors(), _to_json],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=_Lines,
         cache_logger_on_first_use=False,
     )
+
+
+def _processors() -> list[Any]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_request_id,
+        _describe_exception,
+        redact,
+    ]
+
+
+class _Lines:
+    """Writes finished lines to what sys.stderr is at that moment."""
+
+    def __init__(self, name: str = "nesycd") -> None:
+        self.name = name
+
+    def msg(self, line: str) -> None:
+        sys.stderr.write(line + "\n")
+
+    debug = info = warning = error = critical = msg
 
 
 class _Stderr(_StreamHandler):
@@ -169,3 +187,7 @@ def _redacted(key: str, value: Any) -> Any:
 def _name_of_type(value: Any) -> str:
     """Objects that JSON does not know are named, not shown: their repr may hold a payload."""
     return f"<{type(value).__qualname__}>"
+
+
+_to_json = structlog.processors.JSONRenderer(default=_name_of_type)
+_configure_ours(logging.WARNING)
