@@ -1,0 +1,163 @@
+"""From training rows to an adapter that the student serves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nesycd.student.v1 import LoadAdapterRequest
+
+from jobs import training
+from jobs.context import Context, HandBack
+from jobs.spec import Phase
+from method.digests import digest_files
+from method.mixtures import TrainingExample
+from services.common.errors import FailedPrecondition, NotFound, register_reason
+
+MODEL_NOT_FOUND = register_reason(
+    "MODEL_NOT_FOUND",
+    "The artifact store has no base model of the name that the run spec gives.",
+    "Put the model's transformers folder into models/ of the artifact store, or correct student.base_model.",
+)
+TRAINING_IMPOSSIBLE = register_reason(
+    "TRAINING_IMPOSSIBLE",
+    "The student cannot be trained with these rows, this model or these settings.",
+    "Do what the message says; docs/training.md explains the settings.",
+)
+
+
+def general_adapter(run_id: str) -> str:
+    """Name of the adapter of general distillation."""
+    return f"adapters/{run_id}-general@1"
+
+
+def augmented_adapter(run_id: str, round_: int) -> str:
+    """Name of the adapter of augmented distillation."""
+    return f"adapters/{run_id}@{round_}"
+
+
+def base_model_digest(context: Context) -> str:
+    """Digest of the base model's files.
+
+    Raises:
+        NotFound: There is no such model.
+    """
+    name = context.spec.student.base_model
+    if not context.artifacts.exists("models", name, "config.json"):
+        raise NotFound(
+            f"student.base_model: there is no model {name!r} in {context.artifacts.uri('models')}",
+            reason=MODEL_NOT_FOUND,
+            resource_type="model",
+            resource_name=name,
+        )
+    files = [n for n in context.artifacts.names("models", name) if n == "config.json" or n.endswith(".safetensors")]
+    folder = context.artifacts.local("models", name)
+    return digest_files({file: _sha256(folder / file) for file in files})
+
+
+def train_adapter(
+    context: Context, examples: Sequence[TrainingExample], phase: Phase, *, start_adapter: Path | None = None
+) -> dict[str, Any]:
+    """Trains an adapter into ``adapter/`` of the stage's folder, going on from its last checkpoint.
+
+    Args:
+        context: The stage.
+        examples: The rows.
+        phase: Epochs and learning rate.
+        start_adapter: Folder of an adapter to start from.
+
+    Returns:
+        What was done, for the manifest.
+
+    Raises:
+        FailedPrecondition: Reason TRAINING_IMPOSSIBLE.
+        HandBack, RunCancelled, LeaseLost: It was stopped; a checkpoint is saved.
+    """
+    spec = context.spec.training
+    settings = training.TrainingSettings(
+        **asdict_of(spec.lora), learning_rate=phase.learning_rate, epochs=phase.epochs, batch_size=spec.batch_size,
+        max_tokens_per_batch=spec.max_tokens_per_batch, max_length=spec.max_length, schedule=spec.schedule,
+        warmup=spec.warmup, weight_decay=spec.weight_decay, seed=context.spec.seed, dtype=spec.dtype,
+        checkpoint_steps=spec.checkpoint_steps, gradient_checkpointing=spec.gradient_checkpointing,
+    )  # fmt: skip
+    base = context.artifacts.local("models", context.spec.student.base_model)
+    out, work = context.folder.local("adapter"), context.folder.local("work/checkpoints")
+    work.mkdir(parents=True, exist_ok=True)
+    context.folder.write_jsonl("rows.jsonl", [asdict(example) for example in examples])
+
+    def on_step(report: training.StepReport) -> None:
+        if not context.artifacts.is_local and report.step % spec.checkpoint_steps in (0, 1):
+            context.folder.push(work, "work/checkpoints")
+        context.progress(
+            report.step, report.total, unit="steps", loss=report.loss, seconds_left=report.seconds_left,
+            saved=report.step // spec.checkpoint_steps * spec.checkpoint_steps if report.step % spec.checkpoint_steps == 0 else None,
+        )  # fmt: skip
+
+    context.note("loads the model")
+    try:
+        result = training.train(
+            examples, base, out, work, settings, start_adapter=start_adapter, on_step=on_step, should_stop=context.should_stop
+        )
+    except training.TrainingStopped:
+        if not context.artifacts.is_local:
+            context.folder.push(work, "work/checkpoints")
+        context.check()
+        raise HandBack(context.run_id) from None
+    except training.TrainingError as error:
+        raise FailedPrecondition(str(error), reason=TRAINING_IMPOSSIBLE) from None
+    context.folder.write_jsonl("history.jsonl", [dict(record) for record in result.history])
+    if not context.artifacts.is_local:
+        context.folder.push(out, "adapter")
+    told = asdict(result)
+    told.pop("history")
+    return {"training": {**told, "dropped": len(result.dropped)}}
+
+
+def put_adapter(context: Context, name: str) -> None:
+    """Copies the stage's adapter to where adapters are served from, its manifest last.
+
+    Args:
+        context: The stage; its folder is complete.
+        name: `adapters/{adapter}@{version}`.
+    """
+    adapter, _, version = name.removeprefix("adapters/").partition("@")
+    where = ("adapters", adapter, version)
+    files = {}
+    for file in (training.ADAPTER_FILE, training.ADAPTER_CONFIG):
+        content = context.folder.read(f"adapter/{file}")
+        files[file] = hashlib.sha256(content).hexdigest()
+    known = context.artifacts.read_json(*where, "manifest.json")
+    if known and known.get("files") == files:
+        return
+    for file in files:
+        context.artifacts.write(context.folder.read(f"adapter/{file}"), *where, file)
+    manifest = {
+        "base_model": context.spec.student.base_model,
+        "base_digest": (context.inputs["prepare"].manifest() or {}).get("base_digest", ""),
+        "files": files,
+        "run": context.run_name,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    context.artifacts.write(json.dumps(manifest, indent=2).encode(), *where, "manifest.json")
+
+
+async def load_adapter(context: Context, name: str) -> None:
+    """Has the student load an adapter, if it has not."""
+    await context.services.call(
+        context.services.student.LoadAdapter, LoadAdapterRequest(adapter=name), what="student", seconds=300
+    )
+
+
+def asdict_of(model: Any) -> dict[str, Any]:
+    """The fields of a part of the spec."""
+    return {name: getattr(model, name) for name in type(model).model_fields}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,83 @@
+"""The Celery application: ids travel, never data; one message says "look at this stage of this run".
+
+Workers: ``celery -A jobs.app worker -P solo -Q nesycd.cpu,nesycd.gpu``. One process works at one stage at a time (``solo``), so
+that SIGTERM reaches the stage itself, which then saves and hands back; scale by processes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from kombu import Queue
+
+from jobs.settings import Settings
+
+CPU_QUEUE, GPU_QUEUE = "nesycd.cpu", "nesycd.gpu"
+RUN_TASK, STAGE_TASK = "nesycd.run", "nesycd.stage"
+GPU_STAGES = frozenset({"train-general", "train-augmented"})
+
+
+def queue_of(stage: str) -> str:
+    """The queue whose workers have what a stage needs."""
+    return GPU_QUEUE if stage in GPU_STAGES else CPU_QUEUE
+
+
+def route(name: str, args: Any = None, kwargs: Any = None, options: Any = None, task: Any = None, **_: Any) -> Any:
+    """Celery's router: a stage goes to the queue that it needs."""
+    if name == STAGE_TASK:
+        stage = args[1] if args and len(args) > 1 else (kwargs or {}).get("stage", "")
+        return {"queue": queue_of(str(stage))}
+    return {"queue": CPU_QUEUE} if name == RUN_TASK else None
+
+
+def make_app(settings: Settings) -> Celery:
+    """Makes the application.
+
+    Args:
+        settings: Where Redis is, and how long things may take.
+    """
+    app = Celery("nesycd", broker=settings.redis_url, backend=settings.redis_url, include=["jobs.tasks"], set_as_current=False)
+    app.conf.update(
+        # A message is gone when its work is done, not when it is begun; a worker that dies gives it back.
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        task_track_started=True,
+        # Stages that run long outlive a broken connection; the lease, not the broker, says whose they are.
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_soft_shutdown_timeout=60.0,
+        task_time_limit=settings.stage_seconds,
+        task_soft_time_limit=max(1, settings.stage_seconds - 60),
+        # Longer than the longest stage: Redis hands a message to a second worker after it (celery#5306).
+        broker_transport_options={"visibility_timeout": settings.stage_seconds + 3600, "socket_keepalive": True},
+        result_backend_transport_options={"retry_policy": {"timeout": 30.0}},
+        broker_connection_retry=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        task_publish_retry=True,
+        task_publish_retry_policy={"max_retries": 100, "interval_start": 0.1, "interval_step": 0.3, "interval_max": 3.0},
+        task_serializer="json",
+        result_serializer="json",
+        event_serializer="json",
+        accept_content=["json"],
+        result_accept_content=["json"],
+        result_expires=settings.result_seconds,
+        task_queues=[Queue(CPU_QUEUE), Queue(GPU_QUEUE)],
+        task_default_queue=CPU_QUEUE,
+        task_create_missing_queues=False,
+        task_routes=(route,),
+        worker_hijack_root_logger=False,
+        worker_proc_alive_timeout=60,
+        enable_utc=True,
+    )
+    return app
+
+
+def send_stage(app: Celery, run_id: str, stage: str, round_: int) -> None:
+    """Puts a stage into its queue. Sent twice does no harm: the lease lets one delivery in."""
+    app.send_task(STAGE_TASK, args=[run_id, stage, round_], ignore_result=True)
+
+
+app = make_app(Settings())

@@ -1,0 +1,205 @@
+"""What a stage is given: its run, its inputs, its folder, the services; and how it tells how far it is and learns to stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from nesycd.teacher.v1 import GetUsageRequest
+
+from jobs.artifacts import Artifacts, StageFolder
+from jobs.clients import Services
+from jobs.settings import Settings
+from jobs.spec import RunSpec
+from jobs.state import RunStore
+
+STOPPING = threading.Event()
+"""Set when this worker was told to stop (SIGTERM): stages save what they have and hand back."""
+
+_LEAST_SECONDS_BETWEEN = 0.5
+
+
+class RunCancelled(Exception):
+    """The run is to stop."""
+
+
+class HandBack(Exception):
+    """This worker is to stop; another goes on with the stage."""
+
+
+class LeaseLost(Exception):
+    """Another worker has the run. Nothing may be written any more."""
+
+
+class Lease:
+    """Keeps a run's lease (and the right to write a stage folder) while a stage runs, in a thread."""
+
+    def __init__(self, store: RunStore, run_id: str, token: str) -> None:
+        self.store, self.run_id, self.token = store, run_id, token
+        self.lost = threading.Event()
+        self.digest = ""
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name=f"lease-{run_id}", daemon=True)
+
+    def __enter__(self) -> Lease:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._done.set()
+        if self.digest:
+            self.store.unlock(self.digest, self.token)
+
+    def _renew(self) -> None:
+        while not self._done.wait(self.store.lease_ms / 3000):
+            try:
+                if not self.store.renew(self.run_id, self.token):
+                    if not self._done.is_set():
+                        self.lost.set()
+                    return
+                if self.digest:
+                    self.store.lock(self.digest, self.token)
+            except Exception:  # noqa: S112 - Redis is away longer than the client waits: the next round tries again
+                continue
+
+
+@dataclass
+class Context:
+    """One turn at one stage.
+
+    Attributes:
+        run_id: The run.
+        stage: The stage.
+        round: Its round, from 1.
+        spec: The run's spec.
+        settings: The worker's settings.
+        store: The state of runs.
+        artifacts: The artifact store.
+        folder: Where the stage's output goes.
+        inputs: Folders of the stages before, by name; of stages with rounds the latest.
+        services: The services.
+        lease: The run's lease.
+        rounds: Folders of stages by (name, round).
+    """
+
+    run_id: str
+    stage: str
+    round: int
+    spec: RunSpec
+    settings: Settings
+    store: RunStore
+    artifacts: Artifacts
+    lease: Lease
+    folder: StageFolder = None  # type: ignore[assignment] - known once the inputs are
+    inputs: dict[str, StageFolder] = field(default_factory=dict)
+    rounds: dict[tuple[str, int], StageFolder] = field(default_factory=dict)
+    services: Services = None  # type: ignore[assignment]
+    _asked: float = 0.0
+    _told: float = 0.0
+    _began: float = field(default_factory=time.monotonic)
+    _first_done: int | None = None
+
+    # --- names
+
+    @property
+    def run_name(self) -> str:
+        """`runs/{run}`."""
+        return f"runs/{self.run_id}"
+
+    @property
+    def knowledge_base_id(self) -> str:
+        """The id of the knowledge base that the run fills."""
+        return self.spec.knowledge.base or self.run_id
+
+    @property
+    def knowledge_base(self) -> str:
+        """`knowledgeBases/{knowledge_base}`."""
+        return f"knowledgeBases/{self.knowledge_base_id}"
+
+    # --- stopping
+
+    def check(self) -> None:
+        """Raises where the stage is to stop. Called between rows and steps; asks Redis twice a second at most."""
+        if self.lease.lost.is_set():
+            raise LeaseLost(self.run_id)
+        if STOPPING.is_set():
+            raise HandBack(self.run_id)
+        now = time.monotonic()
+        if now - self._asked >= _LEAST_SECONDS_BETWEEN:
+            self._asked = now
+            if self.store.cancelled(self.run_id):
+                raise RunCancelled(self.run_id)
+
+    def should_stop(self) -> bool:
+        """The same as a question."""
+        try:
+            self.check()
+        except (LeaseLost, HandBack, RunCancelled):
+            return True
+        return False
+
+    # --- telling
+
+    def progress(
+        self, done: int, total: int, *, unit: str = "rows", loss: float | None = None, seconds_left: float | None = None,
+        note: str = "", saved: int | None = None, force: bool = False,
+    ) -> None:  # fmt: skip
+        """Tells how far the stage is.
+
+        Args:
+            done: Rows or steps done.
+            total: Of how many.
+            unit: "rows" or "steps".
+            loss: Training loss.
+            seconds_left: What it takes still; None: reckoned from the rows of this turn.
+            note: For people.
+            saved: How much would survive a kill now, in any growing measure; growth counts attempts anew.
+            force: Tell it though something was told just before.
+        """
+        now = time.monotonic()
+        if not force and saved is None and done < total and now - self._told < _LEAST_SECONDS_BETWEEN:
+            return
+        self._told = now
+        if self._first_done is None:
+            self._first_done, self._began = done, now
+        if seconds_left is None and done > self._first_done and total:
+            seconds_left = (total - done) * (now - self._began) / (done - self._first_done)
+        fields: dict[str, Any] = {"done": done, "total": total, "unit": unit, "note": note}
+        fields["loss"] = None if loss is None else f"{loss:.6g}"
+        fields["seconds_left"] = None if seconds_left is None else f"{seconds_left:.1f}"
+        if saved is not None:
+            fields["saved"] = saved
+        if not self.store.progress(self.run_id, self.stage, self.round, self.lease.token, fields):
+            self.check()
+
+    def note(self, text: str) -> None:
+        """Tells something for people."""
+        now = time.monotonic()
+        if now - self._told >= _LEAST_SECONDS_BETWEEN:
+            self._told = now
+            self.store.progress(self.run_id, self.stage, self.round, self.lease.token, {"note": text})
+
+    async def usage(self) -> dict[str, float]:
+        """What the teacher cost in this stage so far; brings the run's sums up to date.
+
+        Returns:
+            cost_usd, prompt_tokens, completion_tokens, calls.
+        """
+        response = await self.services.call(
+            self.services.teacher.GetUsage, GetUsageRequest(run=self.run_name), what="teacher"
+        )
+        total = response.total
+        now = {
+            "cost_usd": total.cost_usd, "prompt_tokens": total.prompt_tokens, "completion_tokens": total.completion_tokens,
+            "calls": sum(row.calls for row in response.rows),
+        }  # fmt: skip
+        # Kept from the first attempt on, so that what was paid before a kill counts too.
+        before = self.store.once(self.run_id, self.stage, self.round, "usage", now)
+        spent = {key: max(0, now[key] - before[key]) for key in now}
+        tokens = total.prompt_tokens + total.completion_tokens
+        self.store.annotate(self.run_id, cost_usd=float(total.cost_usd), teacher_tokens=tokens)
+        fields = {"cost_usd": spent["cost_usd"], "tokens": spent["prompt_tokens"] + spent["completion_tokens"]}
+        self.store.progress(self.run_id, self.stage, self.round, self.lease.token, fields)
+        return spent

@@ -1,0 +1,75 @@
+"""The run's knowledge base: made, filled from a file, written to a file."""
+
+from __future__ import annotations
+
+from nesycd.knowledge.v1 import (
+    EXCHANGE_FORMAT_JSONL,
+    EXCHANGE_FORMAT_MARKDOWN,
+    CreateKnowledgeBaseRequest,
+    ExportEntriesRequest,
+    ImportEntriesRequest,
+    ImportEntriesResponse,
+    ImportOptions,
+    KnowledgeBase,
+)
+
+from jobs.context import Context
+from services.common.errors import AlreadyExists, InvalidArgument, register_reason
+
+INVALID_EXPERT_FILE = register_reason(
+    "INVALID_KNOWLEDGE_FILE",
+    "A file of knowledge entries has lines that cannot be imported; none of it was.",
+    "Correct the lines that the message names.",
+)
+_PIECE = 256 * 1024
+
+
+async def ensure_knowledge_base(context: Context) -> None:
+    """Makes the run's knowledge base, if there is none of its name."""
+    request = CreateKnowledgeBaseRequest(
+        knowledge_base_id=context.knowledge_base_id,
+        knowledge_base=KnowledgeBase(
+            title=context.spec.name, description=f"What the student of {context.run_name} lacked."
+        ),
+        request_id=f"{context.run_id}-knowledge",
+    )
+    try:
+        await context.services.call(context.services.knowledge.CreateKnowledgeBase, request, what="knowledge")
+    except AlreadyExists:
+        return
+
+
+async def export_knowledge(context: Context) -> bytes:
+    """The run's knowledge base as JSONL."""
+    request = ExportEntriesRequest(parent=context.knowledge_base, format=EXCHANGE_FORMAT_JSONL)
+    return await context.services.download(context.services.knowledge.ExportEntries, request, what="knowledge")
+
+
+async def import_knowledge(context: Context, content: bytes, file: str, *, author: str, reason: str) -> ImportEntriesResponse:
+    """Reads a file of entries into the run's knowledge base, all of it or nothing. Done twice it changes nothing more.
+
+    Args:
+        context: The stage.
+        content: The file.
+        file: Its name: ``.md`` is Markdown, all else JSONL; for errors.
+        author: Who imports.
+        reason: Why.
+
+    Raises:
+        InvalidArgument: Reason INVALID_KNOWLEDGE_FILE; ``file:line`` and what is wrong there.
+    """
+    options = ImportOptions(
+        parent=context.knowledge_base,
+        format=EXCHANGE_FORMAT_MARKDOWN if file.endswith((".md", ".markdown")) else EXCHANGE_FORMAT_JSONL,
+        atomic=True,
+        author=author,
+        reason=reason,
+    )
+    pieces = [content[start : start + _PIECE] for start in range(0, len(content), _PIECE)]
+    messages = [ImportEntriesRequest(options=options), *(ImportEntriesRequest(data=piece) for piece in pieces)]
+    response = await context.services.call(context.services.knowledge.ImportEntries, messages, what="knowledge", seconds=600)
+    if response.problems:
+        places = [(f"{file}:{p.line}", p.error.message) for p in response.problems[:10]]
+        text = "; ".join(f"{place}: {sentence}" for place, sentence in places)
+        raise InvalidArgument(f"{text}", reason=INVALID_EXPERT_FILE, violations=places)
+    return response

@@ -1,0 +1,69 @@
+"""Settings of the Celery application and its workers, read once from the environment (prefix NESYCD_JOBS_)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where everything is, and how long things may take.
+
+    Attributes:
+        redis_url: Redis or Valkey: broker, results, and the state of runs.
+        artifacts_url: Artifact store, any fsspec URL: ``file:///data/artifacts``, ``s3://bucket/prefix``.
+        scratch_dir: Local folder for files of a remote artifact store while they are worked on.
+        teacher_address: Address of the teacher proxy.
+        extraction_address: Address of the extraction service.
+        knowledge_address: Address of the knowledge store.
+        student_address: Address of the student.
+        peer_tls_ca: PEM file with the authority of the services; None means no TLS to them.
+        peer_tls_cert: PEM file with the worker's client certificate, for mutual TLS.
+        peer_tls_key: PEM file with its key.
+        peer_token: Bearer token sent to the services.
+        max_message_bytes: Largest message of a service.
+        lease_seconds: How long a run stays a worker's after the worker's last sign of life.
+        recover_seconds: How often runs are looked for whose worker is gone.
+        max_attempts: Attempts of a stage without lasting progress, after which the run is given up.
+        patience_seconds: How long a service, or Redis, may be away before the stage's attempt fails.
+        call_seconds: Deadline of one call to a service.
+        stage_seconds: Celery's hard time limit of a stage; the broker's visibility timeout is longer.
+        result_seconds: How long Celery keeps a task's small result.
+        log_level: debug, info, warning or error.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="NESYCD_JOBS_", extra="ignore", hide_input_in_errors=True)
+
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    artifacts_url: str = "file://.nesycd/artifacts"
+    scratch_dir: Path | None = None
+    teacher_address: str = "127.0.0.1:50061"
+    knowledge_address: str = "127.0.0.1:50062"
+    extraction_address: str = "127.0.0.1:50063"
+    student_address: str = "127.0.0.1:50064"
+    peer_tls_ca: Path | None = None
+    peer_tls_cert: Path | None = None
+    peer_tls_key: Path | None = None
+    peer_token: SecretStr | None = None
+    max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1024, lt=2**31)
+    lease_seconds: float = Field(default=30.0, ge=0.3)
+    recover_seconds: float = Field(default=5.0, gt=0)
+    max_attempts: int = Field(default=3, ge=1)
+    patience_seconds: float = Field(default=600.0, ge=0)
+    call_seconds: float = Field(default=120.0, gt=0)
+    stage_seconds: int = Field(default=24 * 3600, ge=60)
+    result_seconds: int = Field(default=3600, ge=1)
+    log_level: str = "info"
+
+    def peer_options(self) -> dict[str, Any]:
+        """Keyword arguments for `services.common.channel.connect`."""
+        return {
+            "tls_ca": self.peer_tls_ca,
+            "tls_cert": self.peer_tls_cert,
+            "tls_key": self.peer_tls_key,
+            "token": self.peer_token.get_secret_value() if self.peer_token else None,
+            "max_message_bytes": self.max_message_bytes,
+        }

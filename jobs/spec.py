@@ -1,0 +1,232 @@
+"""The run spec: what a run is to do, checked strictly and without touching any data. docs/run-spec.md tells it field by field."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from method.methods import UnknownMethod, get_method
+from services.common.errors import InvalidArgument, register_reason
+
+INVALID_SPEC = register_reason(
+    "INVALID_SPEC",
+    "The run spec has an unknown field, a wrong type or a value out of range.",
+    "Correct the places that the message names; docs/run-spec.md describes every field.",
+)
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]{0,48}[A-Za-z0-9])?$")]
+RUN_ID = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9-]{0,48}[A-Za-z0-9])?$")
+Condition = Literal["zero_shot", "general", "augmented", "shuffled", "imported", "edited"]
+
+
+class _Strict(BaseModel):
+    # Strict: "3" is not a number and 1 is not a truth value; what a person meant is not guessed.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Data(_Strict):
+    """Data files: JSONL, local paths of the worker or fsspec URLs."""
+
+    train: Annotated[str, Field(min_length=1)]
+    test: Annotated[str, Field(min_length=1)]
+    expert: str = ""
+
+
+class Student(_Strict):
+    """The small model."""
+
+    base_model: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = "smollm2-135m-instruct"
+    task_descriptions: dict[str, str] = {}
+
+
+class Teacher(_Strict):
+    """How the teacher is asked."""
+
+    model: str = ""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.8
+    max_tokens: Annotated[int, Field(ge=1, le=131_072)] = 512
+    concurrency: Annotated[int, Field(ge=1, le=1024)] = 16
+    budget_usd: Annotated[float, Field(ge=0)] = 0.0
+    samples: Annotated[int, Field(ge=1, le=16)] = 2
+
+
+class Diagnose(_Strict):
+    """How hard cases are found."""
+
+    samples: Annotated[int, Field(ge=1, le=32)] = 1
+
+
+class Knowledge(_Strict):
+    """The knowledge base that is filled, and how it is searched."""
+
+    base: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)?$")] = ""
+    granularity: Literal["atomic", "case"] = "atomic"
+    show_gold_answer: bool = True
+    top_k: Annotated[int, Field(ge=1, le=20)] = 3
+    mode: Literal["", "bm25", "vector", "hybrid"] = ""
+
+
+class Phase(_Strict):
+    """One of the two trainings."""
+
+    epochs: Annotated[int, Field(ge=1, le=100)] = 1
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1.0e-3
+
+
+class Lora(_Strict):
+    """The adapter's form."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    alpha: Annotated[int, Field(ge=1, le=4096)] = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Training(_Strict):
+    """How the student is trained."""
+
+    recipe: Literal["reader", "paper"] = "reader"
+    start_from: Literal["base", "general"] = "base"
+    general: Phase = Phase()
+    augmented: Phase = Phase()
+    lora: Lora = Lora()
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 8
+    max_tokens_per_batch: Annotated[int, Field(ge=16, le=1_000_000)] = 1024
+    counterfactual_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    max_length: Annotated[int, Field(ge=16, le=131_072)] = 1024
+    checkpoint_steps: Annotated[int, Field(ge=1, le=100_000)] = 10
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    schedule: Literal["linear", "cosine"] = "linear"
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.06
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    gradient_checkpointing: bool = False
+
+
+class Evaluate(_Strict):
+    """Under which conditions the test rows are answered."""
+
+    conditions: list[Condition] = ["zero_shot", "general", "augmented", "shuffled", "imported", "edited"]
+    max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 80
+    edited_rows: Annotated[int, Field(ge=0, le=100_000)] = 60
+
+
+class Publish(_Strict):
+    """Under which name the student is served at the end; empty: under none."""
+
+    alias: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)?$")] = "production"
+
+
+class RunSpec(_Strict):
+    """A whole run."""
+
+    name: Name
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    method: str = "nesycd"
+    rounds: Annotated[int, Field(ge=1, le=10)] = 1
+    data: Data
+    student: Student = Student()
+    teacher: Teacher = Teacher()
+    diagnose: Diagnose = Diagnose()
+    knowledge: Knowledge = Knowledge()
+    training: Training = Training()
+    evaluate: Evaluate = Evaluate()
+    publish: Publish = Publish()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        try:
+            method = get_method(self.method)
+        except UnknownMethod as error:
+            raise ValueError(f"method: {error}") from None
+        if self.rounds > 1 and not method.rounds:
+            raise ValueError(f"rounds: method {method.name} has one round only")
+        conditions = self.evaluate.conditions
+        if len(set(conditions)) != len(conditions):
+            raise ValueError("evaluate.conditions: a condition is named twice")
+        if "imported" in conditions and not self.data.expert and "imported" in self.evaluate.model_fields_set:
+            raise ValueError("evaluate.conditions: 'imported' needs data.expert, the file that is imported")
+        return self
+
+    def plan(self) -> list[tuple[str, int]]:
+        """The stages with their rounds, in order; further rounds repeat what lies between diagnose and train-augmented."""
+        stages = get_method(self.method).stages
+        again = [stage for stage in ("diagnose", "extract", "train-augmented") if stage in stages]
+        before = [stage for stage in stages if stage not in (*again, "evaluate", "publish")]
+        rounds = [(stage, number) for number in range(1, self.rounds + 1) for stage in again]
+        # Every run ends with a report, also of a method that has nothing to publish.
+        return [*((s, 1) for s in before), *rounds, ("evaluate", self.rounds), ("publish", self.rounds)]
+
+    def dump(self) -> dict[str, Any]:
+        """The spec as JSON values, defaults filled in."""
+        return self.model_dump(mode="json")
+
+
+def parse(spec: Mapping[str, Any]) -> RunSpec:
+    """Checks a run spec.
+
+    Args:
+        spec: As read from YAML, JSON or a protobuf Struct. Whole numbers may be floats (a Struct knows no others).
+
+    Raises:
+        InvalidArgument: Reason INVALID_SPEC; one clear sentence for each problem, each names its place, such as
+            ``training.lora.rank``.
+    """
+    if not isinstance(spec, Mapping):
+        raise InvalidArgument("the run spec must be a mapping of fields", reason=INVALID_SPEC, field="spec")
+    try:
+        return RunSpec.model_validate(_whole_numbers(dict(spec)))
+    except ValidationError as error:
+        problems = [_sentence(item) for item in error.errors(include_url=False)]
+        text = "; ".join(f"{place}: {sentence}" for place, sentence in problems[:10])
+        raise InvalidArgument(
+            f"the run spec is not valid: {text}",
+            reason=INVALID_SPEC,
+            violations=[(f"spec.{place}", sentence) for place, sentence in problems],
+        ) from None
+
+
+def check_run_id(run_id: str) -> str:
+    """Returns the id, or raises InvalidArgument where it has other signs than letters, digits and hyphens."""
+    if not RUN_ID.match(run_id):
+        raise InvalidArgument(
+            f"run_id {run_id[:80]!r} is not valid: use 1 to 50 letters, digits and hyphens, no hyphen at either end",
+            field="run_id",
+        )
+    return run_id
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value, for digests."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _whole_numbers(value: Any) -> Any:
+    """Turns 8.0 into 8, everywhere: a protobuf Struct holds doubles only. Float fields accept whole numbers."""
+    if isinstance(value, Mapping):
+        return {str(key): _whole_numbers(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+
+def _sentence(item: Mapping[str, Any]) -> tuple[str, str]:
+    place = ".".join(str(part) for part in item["loc"]) or "spec"
+    kind, given, context = item["type"], item.get("input"), item.get("ctx", {})
+    if kind == "value_error":  # of our own validator, which names the place itself
+        inner, _, sentence = str(context.get("error", item["msg"])).partition(": ")
+        return (inner if place == "spec" else f"{place}.{inner}"), sentence
+    if kind == "extra_forbidden":
+        return place, "there is no such field; remove it or correct its name"
+    if kind == "missing":
+        return place, "this field is missing and has no default"
+    if kind == "literal_error":
+        return place, f"must be {context['expected']}, not {given!r:.80}"
+    if kind == "string_pattern_mismatch":
+        return place, f"{given!r:.80} is not valid: use letters, digits and hyphens, no hyphen at either end"
+    message = item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    wanted = {"int_type": "a whole number", "float_type": "a number", "bool_type": "true or false", "string_type": "text",
+              "list_type": "a list", "model_type": "a mapping of fields", "dict_type": "a mapping"}.get(kind, message)  # fmt: skip
+    return place, f"must be {wanted}, not {given!r:.80}"

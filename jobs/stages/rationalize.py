@@ -1,0 +1,77 @@
+"""rationalize: the teacher writes a rationale for each training row; one that ends in a wrong answer is asked again, then dropped.
+
+Output: ``rationales.jsonl`` {id, rationale, answer, call, usage}, ``rejected.jsonl`` {id, reason, answer}.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nesycd.teacher.v1 import GenerateResponse
+
+from jobs.asking import ask_teacher, rows_of, teacher_request
+from jobs.context import Context
+from method import prompts
+from method.answers import split_rationale
+from method.scoring import is_correct
+from services.common.errors import FailedPrecondition, NesycdError, register_reason
+
+USES_TEACHER, OWN, CODE = True, False, ("asking.py",)
+
+NO_RATIONALES = register_reason(
+    "NO_RATIONALES",
+    "The teacher gave no rationale with a right answer for any training row.",
+    "Look at rejected.jsonl of the stage: the teacher may be too weak, cut off, or not the model that was meant.",
+)
+
+
+def relevant(context: Context) -> dict[str, Any]:
+    teacher = context.spec.teacher
+    return {
+        "seed": context.spec.seed, "model": teacher.model, "temperature": teacher.temperature,
+        "max_tokens": teacher.max_tokens, "samples": teacher.samples,
+    }  # fmt: skip
+
+
+async def run(context: Context) -> dict[str, Any]:
+    rows = {item.row.id: item.row for item in rows_of(context, "train.jsonl")}
+
+    def request(row_id: str, sample: int) -> Any:
+        return teacher_request(context, prompts.rationale_messages(rows[row_id]), caller="rationalize", sample=sample)
+
+    def read(row_id: str, said: GenerateResponse | NesycdError, sample: int) -> tuple[dict[str, Any], bool]:
+        if isinstance(said, NesycdError):
+            return {"id": row_id, "reason": said.reason, "answer": None}, False
+        row = rows[row_id]
+        rationale, answer = split_rationale(said.text)
+        if not rationale.strip() or not is_correct(answer, row.answer, question=row.question):
+            reason = "NO_ANSWER" if answer is None else "WRONG_ANSWER" if rationale.strip() else "NO_RATIONALE"
+            return {"id": row_id, "reason": reason, "answer": answer, "call": said.call}, False
+        usage = {"prompt_tokens": said.usage.prompt_tokens, "completion_tokens": said.usage.completion_tokens}
+        return {"id": row_id, "rationale": rationale, "answer": answer, "call": said.call, "usage": usage}, True
+
+    records = await ask_teacher(
+        context, "rationales", list(rows), request, read, samples=context.spec.teacher.samples
+    )
+    good = [record for record in records if "rationale" in record]
+    rejected = [record for record in records if "rationale" not in record]
+    if not good:
+        reasons = sorted({record["reason"] for record in rejected})
+        context.folder.write_jsonl("rejected.jsonl", rejected)
+        raise FailedPrecondition(
+            f"none of the teacher's {len(rows)} rationales can be used ({', '.join(reasons)})", reason=NO_RATIONALES
+        )
+    context.folder.write_jsonl("rationales.jsonl", good)
+    context.folder.write_jsonl("rejected.jsonl", rejected)
+    return {"accepted": len(good), "rejected": len(rejected)}
+
+
+async def settle(context: Context, manifest: dict[str, Any]) -> None:
+    total = manifest["accepted"] + manifest["rejected"]
+    note = f"{manifest['accepted']} of {total} rationales are right"
+    context.progress(total, total, note=note, force=True)
+
+
+def rationales_of(context: Context) -> dict[str, str]:
+    """The accepted rationales by row id."""
+    return {r["id"]: r["rationale"] for r in context.inputs["rationalize"].read_jsonl("rationales.jsonl")}

@@ -1,0 +1,146 @@
+"""train-augmented: the student learns to read: entries are retrieved for the training rows, never the row's own ones.
+
+Output: ``retrieved.jsonl`` {id, entries}, ``counterfactuals.jsonl``, ``adapter/``, ``rows.jsonl``, ``history.jsonl``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nesycd.knowledge.v1 import BatchSearchEntriesRequest, SearchEntriesRequest
+from nesycd.teacher.v1 import GenerateResponse
+
+from jobs.adapters import asdict_of, augmented_adapter, load_adapter, put_adapter, train_adapter
+from jobs.asking import ask_teacher, read_json_answer, rows_of, shuffled, teacher_request
+from jobs.clients import row_error
+from jobs.context import Context
+from jobs.serving import search_mode
+from jobs.stages.rationalize import rationales_of
+from jobs.stages.train_general import shape
+from method import mixtures, prompts
+from method.methods import get_method
+from method.mixtures import Counterfactual
+from method.prompts import Row
+from services.common.errors import NesycdError
+
+USES_TEACHER, OWN, CODE = True, False, ("adapters.py", "training.py", "asking.py", "serving.py")
+
+
+def relevant(context: Context) -> dict[str, Any]:
+    spec = context.spec
+    return {
+        "seed": spec.seed, "student": spec.student.model_dump(mode="json"), "phase": asdict_of(spec.training.augmented),
+        **shape(context),
+        **spec.training.model_dump(mode="json", include={"recipe", "start_from", "counterfactual_share"}),
+        **spec.knowledge.model_dump(mode="json", include={"top_k", "mode"}),
+        "teacher": spec.teacher.model_dump(mode="json", include={"model", "temperature", "max_tokens"}),
+    }  # fmt: skip
+
+
+async def run(context: Context) -> dict[str, Any]:
+    spec = context.spec
+    rows = [item.row for item in rows_of(context, "train.jsonl")]
+    rationales = rationales_of(context)
+    recipe = get_method(spec.method).recipe("train-augmented", spec.training.recipe)
+    # What was retrieved first stays: an entry that somebody edits meanwhile must not change half of the rows.
+    if not context.folder.has("retrieved.jsonl"):
+        found = await _retrieve(context, rows)
+        context.folder.write_jsonl("retrieved.jsonl", [{"id": i, "entries": texts} for i, texts in found.items()])
+    entries = {r["id"]: r["entries"] for r in context.folder.read_jsonl("retrieved.jsonl")}
+    common: dict[str, Any] = {"seed": spec.seed, "descriptions": spec.student.task_descriptions}
+    made: dict[str, Any] = {}
+    if recipe == "paper":
+        hard = {r["id"] for r in context.inputs["diagnose"].read_jsonl("responses.jsonl") if not r["correct"]}
+        examples = mixtures.paper_rows(rows, rationales, entries, hard, **common)
+    else:
+        share = spec.training.counterfactual_share
+        changes = await _counterfactuals(context, rows, rationales, entries, share)
+        examples = mixtures.reader_rows(
+            rows, rationales, entries, changes, counterfactual_fraction=share, **common
+        )
+        made["counterfactuals"] = len(changes)
+    start = context.inputs["train-general"].local("adapter") if spec.training.start_from == "general" else None
+    made["kinds"] = {kind: sum(e.kind == kind for e in examples) for kind in ("AD", "DC", "AP", "CF")}
+    return {**made, **train_adapter(context, examples, spec.training.augmented, start_adapter=start)}
+
+
+async def settle(context: Context, manifest: dict[str, Any]) -> None:
+    name = augmented_adapter(context.run_id, context.round)
+    put_adapter(context, name)
+    await load_adapter(context, name)
+    context.store.annotate(context.run_id, adapter=name)
+    steps = manifest["training"]["steps"]
+    context.progress(steps, steps, unit="steps", force=True)
+
+
+async def _retrieve(context: Context, rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Texts of the entries that each row is trained with: what the student would be shown, leaving out the row's own ones."""
+    messages = {
+        row.id: BatchSearchEntriesRequest(
+            row_id=row.id,
+            request=SearchEntriesRequest(
+                parent=context.knowledge_base, query=row.question, mode=search_mode(context), top_k=context.spec.knowledge.top_k, exclude_sole_source_case=row.id,
+            ),
+        )
+        for row in rows
+    }  # fmt: skip
+    count = 0
+
+    def came(_: Any) -> None:
+        nonlocal count
+        count += 1
+        context.progress(count, len(rows), note="retrieves entries")
+
+    results = await context.services.batch(
+        context.services.knowledge.BatchSearchEntries, messages, what="knowledge", window=32, on_result=came
+    )
+    found = {}
+    for row in rows:
+        error = row_error(results[row.id])
+        if error is not None:
+            raise error
+        found[row.id] = [result.entry.text for result in results[row.id].response.results]
+    return found
+
+
+async def _counterfactuals(
+    context: Context, rows: Sequence[Row], rationales: dict[str, str], entries: dict[str, list[str]], share: float
+) -> dict[str, Counterfactual]:
+    """Rows whose knowledge the teacher changed, enough of them for their share of all rows."""
+    by_id = {row.id: row for row in rows}
+    usable = sorted(row.id for row in rows if rationales.get(row.id, "").strip())
+    candidates = shuffled((i for i in usable if entries[i]), context.spec.seed, "counterfactual")
+    # Some replies change nothing and are dropped, so a few more are asked for.
+    wanted = candidates[: min(len(candidates), round(share * len(usable) * 1.25))]
+
+    def request(row_id: str, sample: int) -> Any:
+        messages = prompts.counterfactual_messages(by_id[row_id], entries[row_id])
+        return teacher_request(
+            context, messages, caller="counterfactual", sample=sample, schema=prompts.COUNTERFACTUAL_SCHEMA
+        )
+
+    def read(row_id: str, said: GenerateResponse | NesycdError, sample: int) -> tuple[dict[str, Any], bool]:
+        if isinstance(said, NesycdError):
+            return {"id": row_id, "reason": said.reason}, True
+        change = read_change(by_id[row_id], entries[row_id], said.text)
+        if change is None:
+            return {"id": row_id, "reason": "UNCHANGED", "call": said.call}, True
+        return {
+            "id": row_id, "entries": list(change.entries), "rationale": change.rationale, "answer": change.answer, "call": said.call,
+        }, True  # fmt: skip
+
+    records = await ask_teacher(context, "counterfactuals", wanted, request, read)
+    context.folder.write_jsonl("counterfactuals.jsonl", records)
+    return {
+        r["id"]: Counterfactual(r["id"], tuple(r["entries"]), r["rationale"], r["answer"]) for r in records if "answer" in r
+    }
+
+
+def read_change(row: Row, entries: Sequence[str], text: str) -> Counterfactual | None:
+    """What the teacher changed, or None where its reply cannot be used."""
+    reply = read_json_answer(text)
+    try:
+        return mixtures.read_counterfactual(row, entries, reply) if reply else None
+    except (KeyError, ValueError, TypeError):
+        return None

@@ -1,0 +1,48 @@
+"""train-general: the student learns to reason, from the teacher's rationales.
+
+Output: ``adapter/``, ``rows.jsonl`` (what it was trained on), ``history.jsonl`` (loss by step).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobs.adapters import asdict_of, general_adapter, load_adapter, put_adapter, train_adapter
+from jobs.asking import rows_of
+from jobs.context import Context
+from jobs.stages.rationalize import rationales_of
+from method.mixtures import general_rows
+
+USES_TEACHER, OWN, CODE = False, False, ("adapters.py", "training.py")
+
+
+def relevant(context: Context) -> dict[str, Any]:
+    return {
+        "seed": context.spec.seed,
+        "student": context.spec.student.model_dump(mode="json"),
+        "phase": asdict_of(context.spec.training.general),
+        **shape(context),
+    }
+
+
+def shape(context: Context) -> dict[str, Any]:
+    """What both trainings depend on."""
+    names = ("lora", "batch_size", "max_tokens_per_batch", "max_length", "dtype", "schedule", "warmup", "weight_decay")
+    return context.spec.training.model_dump(mode="json", include=set(names))
+
+
+async def run(context: Context) -> dict[str, Any]:
+    examples = general_rows(
+        [item.row for item in rows_of(context, "train.jsonl")], rationales_of(context), seed=context.spec.seed,
+        descriptions=context.spec.student.task_descriptions,
+    )  # fmt: skip
+    return train_adapter(context, examples, context.spec.training.general)
+
+
+async def settle(context: Context, manifest: dict[str, Any]) -> None:
+    name = general_adapter(context.run_id)
+    put_adapter(context, name)
+    await load_adapter(context, name)
+    context.store.annotate(context.run_id, adapter=name)
+    steps = manifest["training"]["steps"]
+    context.progress(steps, steps, unit="steps", force=True)

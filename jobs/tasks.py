@@ -1,0 +1,104 @@
+"""The Celery tasks: ``nesycd.run`` submits a run, ``nesycd.stage`` does one stage of it."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from celery import signals
+
+from jobs import state
+from jobs.app import RUN_TASK, STAGE_TASK, app, send_stage
+from jobs.context import STOPPING
+from jobs.recovery import RecoveryThread, recover_orphans
+from jobs.settings import Settings
+from jobs.spec import check_run_id, parse
+from services.common import logs
+from services.common.errors import InvalidArgument
+
+log = logs.get_logger("nesycd.tasks")
+
+
+@cache
+def settings() -> Settings:
+    """The worker's settings, read once."""
+    return Settings()
+
+
+@cache
+def store() -> state.RunStore:
+    """The state of runs."""
+    own = settings()
+    client = state.connect(own.redis_url, patience=max(60.0, own.patience_seconds))
+    return state.RunStore(client, lease_seconds=own.lease_seconds, max_attempts=own.max_attempts)
+
+
+def send(run_id: str, stage: str, round_: int) -> None:
+    """Puts a stage into its queue. Where that fails the recovery thread sends it later."""
+    try:
+        send_stage(app, run_id, stage, round_)
+    except Exception as error:
+        log.warning("send_failed", run=run_id, stage=stage, error=type(error).__name__)
+
+
+def submit(run_store: state.RunStore, spec: dict[str, Any], run_id: str, *, request_id: str = "") -> tuple[str, str]:
+    """Checks a spec and makes the record of its run; the caller sends the first stage.
+
+    Returns:
+        "CREATED", "EXISTS" or "REPEATED", and the run's id.
+
+    Raises:
+        InvalidArgument: The spec or the id is wrong.
+    """
+    parsed = parse(spec)
+    return run_store.create(check_run_id(run_id), parsed.dump(), parsed.plan(), request_id=request_id)
+
+
+@app.task(name=RUN_TASK, bind=True)
+def run(self: Any, spec: dict[str, Any], run_id: str | None = None) -> dict[str, str]:
+    """Submits a run. Delivered twice it makes one run: its id comes from the caller, or from the task.
+
+    Args:
+        spec: The run spec.
+        run_id: The run's id; None: made from the spec's name and the task's id.
+
+    Returns:
+        ``{"run": "runs/<id>"}``; the run itself goes on in the background.
+
+    Raises:
+        ValueError: The spec is wrong; the message names each place.
+    """
+    try:
+        run_id = run_id or f"{parse(spec).name[:40].rstrip('-')}-{self.request.id[:8]}"
+        outcome, run_id = submit(store(), spec, run_id)
+    except InvalidArgument as error:
+        raise ValueError(error.message) from None  # a class that every Celery client can read back
+    record = store().get(run_id)
+    if record and not record.over:
+        send(run_id, record.stage, record.round)
+    log.info("run_submitted", run=run_id, outcome=outcome)
+    return {"run": f"runs/{run_id}"}
+
+
+@app.task(name=STAGE_TASK, ignore_result=True)
+def stage(run_id: str, stage: str, round: int = 1) -> str:
+    """Does one stage of a run, and sends the next one. A second delivery does nothing."""
+    from jobs.worker import execute
+
+    return execute(settings(), store(), run_id, stage, round, send)
+
+
+@signals.setup_logging.connect
+def _logging(**_: Any) -> None:
+    logs.configure(settings().log_level)
+
+
+@signals.worker_ready.connect
+def _look_after_runs(**_: Any) -> None:
+    recover_orphans(store(), send)
+    RecoveryThread(store(), send, settings().recover_seconds).start()
+
+
+@signals.worker_shutting_down.connect
+def _stop(**_: Any) -> None:
+    STOPPING.set()

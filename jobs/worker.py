@@ -1,0 +1,197 @@
+"""One turn of a worker at one stage of one run: take the lease, do the stage, say what came of it, send the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import hashlib
+import inspect
+import sys
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import method
+from jobs import stages
+from jobs.artifacts import Artifacts, StageFolder, digest_of
+from jobs.clients import Services
+from jobs.context import Context, HandBack, Lease, LeaseLost, RunCancelled
+from jobs.owners import is_gone, new_token
+from jobs.settings import Settings
+from jobs.spec import parse
+from jobs.state import RunRecord, RunStore
+from services.common import errors
+from services.common.logs import describe_exception, get_logger
+
+log = get_logger("nesycd.worker")
+
+errors.register_reason(
+    "WORKER_LOST",
+    "The worker died several times in the same stage without getting on.",
+    "Look for what kills it, memory above all; then resume the run.",
+)
+errors.register_reason(
+    "STAGE_FAILED",
+    "A stage failed several times with an error that nobody foresaw.",
+    "Look at the worker's log for the run; then resume the run.",
+)
+
+Send = Callable[[str, str, int], None]
+
+
+def execute(settings: Settings, store: RunStore, run_id: str, stage: str, round_: int, send: Send) -> str:
+    """Does a stage of a run, if it is this stage's turn and no other worker is at it.
+
+    Args:
+        settings: The worker's settings.
+        store: The state of runs.
+        run_id: The run.
+        stage: The stage.
+        round_: Its round.
+        send: Puts (run, stage, round) into its queue.
+
+    Returns:
+        What came of it: "DONE", "CANCELLED", "FAILED", "RETRY", "HANDBACK", "LOST", or why nothing was done ("BUSY", "STALE",
+        "ABSENT", "EXHAUSTED").
+    """
+    token = new_token()
+    owner = store.owner(run_id)
+    taken = store.take(run_id, stage, round_, token, dead=owner if owner and is_gone(owner) else "")
+    where = {"run": run_id, "stage": stage, "round": round_}
+    if taken != "TAKEN":
+        log.info("stage_skipped", why=taken, **where)
+        return taken
+    record = store.get(run_id)
+    assert record is not None
+    log.info("stage_begun", **where)
+    outcome, error, following = "DONE", None, None
+    with Lease(store, run_id, token) as lease:
+        try:
+            asyncio.run(_run_stage(settings, store, record, stage, round_, lease))
+            following = _following(record, stage, round_)
+        except LeaseLost:
+            log.warning("lease_lost", **where)
+            return "LOST"
+        except RunCancelled:
+            outcome = "CANCELLED"
+        except HandBack:
+            outcome = "HANDBACK"
+        except Exception as failure:
+            outcome, error = _judge(failure, store, run_id, stage, round_)
+            log.error("stage_failed", outcome=outcome, **where, **describe_exception(failure))
+        finally:
+            _free_memory()
+        if not store.end_stage(run_id, stage, round_, token, outcome, following=following, error=error):
+            # A Redis that answered after the connection broke: the change may be there already.
+            log.warning("lease_lost_at_the_end", **where)
+            return "LOST"
+    log.info("stage_ended", outcome=outcome, **where)
+    if outcome == "DONE" and following:
+        send(run_id, *following)
+    elif outcome in ("HANDBACK", "RETRY"):
+        if outcome == "RETRY":
+            time.sleep(min(5.0, settings.lease_seconds))
+        send(run_id, stage, round_)
+    return outcome
+
+
+def _judge(failure: Exception, store: RunStore, run_id: str, stage: str, round_: int) -> tuple[str, dict[str, str] | None]:
+    """Whether a failed stage is tried again. What a user must mend is not."""
+    known = errors.from_exception(failure)
+    if known is not None:
+        return "FAILED", {"reason": known.reason, "message": known.message, "stage": stage}
+    strikes = store.strikes(run_id, stage, round_)
+    if strikes < store.max_attempts:
+        return "RETRY", None
+    return "FAILED", {
+        "reason": "STAGE_FAILED",
+        "message": f"stage {stage} failed {strikes} times with {type(failure).__name__}; the worker's log tells where",
+        "stage": stage,
+    }
+
+
+async def _run_stage(settings: Settings, store: RunStore, record: RunRecord, stage: str, round_: int, lease: Lease) -> None:
+    module = stages.load(stage)
+    artifacts = Artifacts(settings.artifacts_url, settings.scratch_dir)
+    context = Context(record.id, stage, round_, parse(record.spec), settings, store, artifacts, lease)
+    for done in record.stages:
+        if (done.name, done.round) == (stage, round_):
+            break
+        context.rounds[done.name, done.round] = StageFolder(artifacts, done.name, done.digest)
+        context.inputs[done.name] = context.rounds[done.name, done.round]
+    async with Services(settings, context.check, context.note) as services:
+        context.services = services
+        context.check()
+        context.progress(0, 0, note="begins", force=True)
+        relevant = module.relevant(context)
+        if module.OWN:
+            relevant = {**relevant, "run": record.id}
+        inputs = {f"{name}/{number}": folder.digest for (name, number), folder in context.rounds.items()}
+        digest = digest_of(
+            {"stage": stage, "round": round_, "code": code_digest(module), "spec": relevant, "inputs": inputs}
+        )
+        context.folder = StageFolder(artifacts, stage, digest)
+        store.progress(record.id, stage, round_, lease.token, {"digest": digest})
+        await _wait_for_folder(context)
+        manifest = context.folder.manifest()
+        began = time.time()
+        if manifest is None:
+            spent = await context.usage() if module.USES_TEACHER else {}
+            made = await module.run(context)
+            spent = await context.usage() if module.USES_TEACHER else {}
+            seconds = time.time() - began
+            manifest = {
+                "run": record.id, "round": round_, "inputs": inputs, "spec": relevant, "seconds": round(seconds, 3),
+                "teacher": spent, "finished": time.time(), **made,
+            }  # fmt: skip
+            context.check()
+            context.folder.complete(manifest)
+        elif manifest.get("run") != record.id:
+            store.progress(record.id, stage, round_, lease.token, {"reused": "1", "note": f"as in run {manifest.get('run')}"})
+        await module.settle(context, manifest)
+
+
+async def _wait_for_folder(context: Context) -> None:
+    """Two runs with the same inputs: one makes the folder, the other waits and uses it."""
+    lease, store = context.lease, context.store
+    while other := store.lock(context.folder.digest, lease.token):
+        if context.folder.manifest() is not None:
+            return
+        if is_gone(other):
+            store.lock(context.folder.digest, lease.token, dead=other)
+            continue
+        context.note("another run is making the same; waits for it")
+        context.check()
+        await asyncio.sleep(0.5)
+    lease.digest = context.folder.digest
+
+
+def _following(record: RunRecord, stage: str, round_: int) -> tuple[str, int] | None:
+    plan = [(s.name, s.round) for s in record.stages]
+    place = plan.index((stage, round_)) + 1
+    return plan[place] if place < len(plan) else None
+
+
+@cache
+def code_digest(module: Any) -> str:
+    """Digest of the code that decides what a stage makes: the method, the stage itself, and what it names in CODE."""
+    files = [Path(inspect.getfile(module)), *sorted(Path(method.__file__).parent.rglob("*.py"))]
+    files += [Path(__file__).with_name(name) for name in module.CODE]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _free_memory() -> None:
+    """Gives memory of the stage back to the system: models above all."""
+    gc.collect()
+    if torch := sys.modules.get("torch"):
+        with contextlib.suppress(Exception):
+            torch.cuda.empty_cache()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -1,0 +1,1 @@
+"""Runs over gRPC: a thin face of the Celery application."""

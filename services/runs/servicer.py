@@ -1,0 +1,192 @@
+"""The gRPC edge of runs: each call reads or changes the state that the workers share."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import grpc
+import redis.exceptions
+from google.protobuf import json_format
+from nesycd.runs.v1 import (
+    CancelRunRequest,
+    CancelRunResponse,
+    CreateRunRequest,
+    CreateRunResponse,
+    GetRunRequest,
+    GetRunResponse,
+    ListRunsRequest,
+    ListRunsResponse,
+    ResumeRunRequest,
+    ResumeRunResponse,
+    Run,
+    RunServiceServicer,
+    WatchRunRequest,
+    WatchRunResponse,
+)
+
+from jobs.spec import check_run_id, parse
+from jobs.state import RunRecord, RunStore
+from services.common import context as call_context
+from services.common.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+    register_reason,
+)
+from services.common.pages import decode_page_token, encode_page_token, page_size
+from services.runs.convert import run_message
+
+RUN_NOT_FOUND = register_reason(
+    "RUN_NOT_FOUND", "There is no run of this name.", "List the runs to see which there are."
+)
+RUN_EXISTS = register_reason(
+    "RUN_EXISTS", "A run of this id exists already.", "Choose another run_id, leave it empty, or resume the run that exists."
+)
+RUN_NOT_RESUMABLE = register_reason(
+    "RUN_NOT_RESUMABLE",
+    "Only a run that failed or was cancelled can be taken up again.",
+    "Wait for the run to end, or create a new one.",
+)
+STATE_UNAVAILABLE = register_reason(
+    "STATE_UNAVAILABLE",
+    "The Redis that holds the state of runs does not answer.",
+    "Check NESYCD_RUNS_REDIS_URL and that Redis runs; repeat when it is back. Runs go on from where they are.",
+)
+_LIST = "runs"
+_POLL_SECONDS = 0.3
+T = TypeVar("T")
+
+
+class RunServicer(RunServiceServicer):
+    """See protos/nesycd/runs/v1/runs.proto.
+
+    Args:
+        store: The state of runs.
+        send: Puts (run, stage, round) into its queue; may fail silently, then the recovery sends later.
+        watch_seconds: Longest pause between two messages of WatchRun.
+    """
+
+    def __init__(self, store: RunStore, send: Callable[[str, str, int], None], *, watch_seconds: float = 15.0) -> None:
+        self._store, self._send, self._watch_seconds = store, send, watch_seconds
+        self._threads = ThreadPoolExecutor(max_workers=32, thread_name_prefix="redis")
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def CreateRun(self, request: CreateRunRequest, context: grpc.aio.ServicerContext) -> CreateRunResponse:
+        if not request.HasField("spec"):
+            raise InvalidArgument("spec is missing; docs/run-spec.md tells what it holds", field="spec")
+        if len(request.request_id) > 128:
+            raise InvalidArgument("request_id is longer than 128 characters", field="request_id")
+        spec = parse(json_format.MessageToDict(request.spec))
+        run_id = check_run_id(request.run_id) if request.run_id else _new_id(spec.name, request.request_id)
+        if request.validate_only:
+            return CreateRunResponse(run=Run(name=f"runs/{run_id}", spec=_struct(spec.dump())))
+        outcome, known = await self._do(
+            lambda: self._store.create(run_id, spec.dump(), spec.plan(), request_id=request.request_id)
+        )
+        if outcome == "EXISTS":
+            raise AlreadyExists(
+                f"run_id {run_id!r} is taken", reason=RUN_EXISTS, resource_type="run", resource_name=f"runs/{run_id}"
+            )
+        record = await self._get(f"runs/{known}")
+        if outcome == "CREATED":
+            await self._do(lambda: self._send(known, record.stage, record.round))
+        return CreateRunResponse(run=run_message(record))
+
+    async def GetRun(self, request: GetRunRequest, context: grpc.aio.ServicerContext) -> GetRunResponse:
+        return GetRunResponse(run=run_message(await self._get(request.name)))
+
+    async def ListRuns(self, request: ListRunsRequest, context: grpc.aio.ServicerContext) -> ListRunsResponse:
+        size = page_size(request.page_size)
+        after = decode_page_token(_LIST, request.page_token)
+        runs, following = await self._do(lambda: self._store.list(size, after))
+        token = encode_page_token(_LIST, following) if following else ""
+        return ListRunsResponse(runs=[run_message(run) for run in runs], next_page_token=token)
+
+    async def WatchRun(
+        self, request: WatchRunRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[WatchRunResponse]:
+        run_id = _id_of(request.name)
+        while True:
+            # The version first: what changes while the record is read gives another message.
+            version = await self._do(lambda: self._store.version(run_id))
+            record = await self._get(request.name)
+            yield WatchRunResponse(run=run_message(record))
+            if record.over:
+                return
+            waited = 0.0
+            while waited < self._watch_seconds:
+                if call_context.stopping():
+                    raise Unavailable("the server stops; watch again", reason="SERVER_STOPPING", retry_after=1.0)
+                await asyncio.sleep(_POLL_SECONDS)
+                waited += _POLL_SECONDS
+                if await self._do(lambda: self._store.version(run_id)) != version:
+                    break
+
+    async def CancelRun(self, request: CancelRunRequest, context: grpc.aio.ServicerContext) -> CancelRunResponse:
+        run_id = _id_of(request.name)
+        await self._get(request.name)
+        # A run that is over stays as it is: cancelling twice is no error.
+        await self._do(lambda: self._store.cancel(run_id))
+        return CancelRunResponse(run=run_message(await self._get(request.name)))
+
+    async def ResumeRun(self, request: ResumeRunRequest, context: grpc.aio.ServicerContext) -> ResumeRunResponse:
+        run_id = _id_of(request.name)
+        await self._get(request.name)
+        outcome = await self._do(lambda: self._store.resume(run_id))
+        record = await self._get(request.name)
+        if outcome != "OK":
+            raise FailedPrecondition(
+                f"{request.name} is {outcome}: only a run that failed or was cancelled is resumed",
+                reason=RUN_NOT_RESUMABLE,
+                subject=request.name,
+            )
+        await self._do(lambda: self._send(run_id, record.stage, record.round))
+        return ResumeRunResponse(run=run_message(record))
+
+    async def _get(self, name: str) -> RunRecord:
+        run_id = _id_of(name)
+        record = await self._do(lambda: self._store.get(run_id))
+        if record is None:
+            raise NotFound(f"there is no run {name!r}", reason=RUN_NOT_FOUND, resource_type="run", resource_name=name)
+        return record
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        """Redis is asked in threads: a connection that hangs holds up nobody else."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+            raise Unavailable(
+                f"the state of runs cannot be reached ({type(error).__name__}); repeat later",
+                reason=STATE_UNAVAILABLE,
+                retry_after=2.0,
+            ) from None
+
+
+def _id_of(name: str) -> str:
+    match = re.fullmatch(r"runs/([A-Za-z0-9-]{1,50})", name)
+    if match is None:
+        raise InvalidArgument(f"name {name[:80]!r} must look like runs/RUN", field="name")
+    return match[1]
+
+
+def _new_id(name: str, request_id: str) -> str:
+    """An id of the spec's name and a random part; with a request id the same one each time."""
+    tail = hashlib.sha256(request_id.encode()).hexdigest() if request_id else uuid.uuid4().hex
+    return f"{name[:40].rstrip('-')}-{tail[:8]}"
+
+
+def _struct(value: dict[str, Any]) -> Any:
+    from google.protobuf import struct_pb2
+
+    return json_format.ParseDict(value, struct_pb2.Struct())
