@@ -105,8 +105,7 @@ def public_error(error: UpstreamError, model: str, attempts: int) -> errors.Nesy
             )
         case Trouble.MODEL:
             return errors.NotFound(
-                f"The teacher does not know the model {model!r}. Name one that it serves, or check "
-                "NESYCD_TEACHER_UPSTREAM_URL.",
+                f"{said} Name a model that it serves instead of {model!r}, or check NESYCD_TEACHER_UPSTREAM_URL.",
                 reason=TEACHER_MODEL_NOT_FOUND,
                 resource_type="teacher model",
                 resource_name=model,

@@ -31,7 +31,7 @@ class Trouble(enum.Enum):
     SERVER = "it failed"
     BROKEN = "its response is not a chat completion"
     KEY = "it refused the key"
-    MODEL = "it does not know the model"
+    MODEL = "it does not know the model, or has nothing at this address"
     QUOTA = "the account's quota is used up"
     REQUEST = "it rejected the request"
 

@@ -71,9 +71,18 @@ class TgiBackend:
             if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2"):
                 raise
             raise UpstreamError(Trouble.TRANSPORT) from None
-        return read_completion(body, question.model)
+        return read_completion(_plain(body), question.model)
 
     async def close(self) -> None:
         """See Backend.close."""
         if self._client is not None:
             await self._client.close()
+
+
+def _plain(body: Any) -> Any:
+    """Returns the client's object as the JSON it was read from; its own dict view drops fields it does not know."""
+    try:
+        choices = [{"message": dict(choice.message), "finish_reason": choice.finish_reason} for choice in body.choices]
+        return {"model": body.model, "choices": choices, "usage": dict(body.usage or {})}
+    except (AttributeError, TypeError, ValueError):
+        return None

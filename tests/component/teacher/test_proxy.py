@@ -1,0 +1,461 @@
+"""The proxy as a process, with a real Valkey, and a teacher with faults."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc.aio
+import pytest
+import redis.asyncio as redis
+from aiohttp import web
+from google.protobuf.struct_pb2 import Struct
+from nesycd.teacher.v1 import (
+    BatchGenerateRequest,
+    FinishReason,
+    GenerateRequest,
+    GenerateStreamRequest,
+    GetUsageRequest,
+    Message,
+    ResponseFormat,
+    Sampling,
+)
+
+from method.prompts import Row, rationale_messages
+from services.common import errors
+from tests.component.teacher.conftest import (
+    KEY,
+    PROMPT,
+    ROOT,
+    ProxyProcess,
+    Teacher,
+    Valkey,
+    ask,
+    completion,
+    free_port,
+    refusal,
+)
+
+MakeProxy = Callable[..., ProxyProcess]
+
+
+async def failure(call: Any) -> errors.NesycdError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    error = errors.from_rpc_error(caught.value)
+    assert PROMPT not in error.message
+    assert KEY not in error.message
+    return error
+
+
+def json_format() -> ResponseFormat:
+    schema = Struct()
+    schema.update(
+        {
+            "type": "object",
+            "properties": {"facts": {"type": "array", "items": {"type": "string"}, "minItems": 1}},
+            "required": ["facts"],
+        }
+    )
+    return ResponseFormat(json_schema=schema, name="knowledge")
+
+
+async def test_an_answer_comes_with_all_that_made_it(make_proxy: MakeProxy, teacher: Teacher) -> None:
+    stub = await make_proxy().start()
+    teacher.next.append(completion("so it is", reasoning_content="because"))
+    first = await stub.Generate(ask(sampling=Sampling(temperature=0.5, stop=["b", "a"]), run="runs/r", caller="test"))
+    assert (first.text, first.reasoning, first.model) == ("so it is", "because", "teacher-1")
+    assert first.finish_reason == FinishReason.FINISH_REASON_STOP
+    assert not first.cached
+    assert first.attempts == 1
+    assert first.usage.cost_usd == pytest.approx((100 * 10 + 50 * 20) / 1e6)
+    sent = teacher.bodies[0]
+    effective = first.effective_sampling
+    assert (effective.temperature, effective.top_p, effective.max_tokens, list(effective.stop)) == (
+        0.5,
+        1,
+        1024,
+        ["a", "b"],
+    )
+    assert effective.seed == sent["seed"]
+    assert (sent["temperature"], sent["top_p"], sent["max_tokens"], sent["stop"]) == (0.5, 1, 1024, ["a", "b"])
+    assert teacher.keys == [f"Bearer {KEY}"]
+
+    second = await stub.Generate(ask(sampling=Sampling(temperature=0.5, stop=["a", "b"]), run="runs/other"))
+    assert second.cached
+    assert second.attempts == 0
+    second.cached, second.attempts = first.cached, first.attempts
+    assert second == first
+    assert len(teacher.bodies) == 1
+
+
+async def test_another_sample_is_another_answer_and_skip_cache_asks_again(
+    make_proxy: MakeProxy, teacher: Teacher
+) -> None:
+    stub = await make_proxy().start()
+    zero = await stub.Generate(ask())
+    one = await stub.Generate(ask(sample=1))
+    assert zero.call != one.call
+    assert zero.effective_sampling.seed != one.effective_sampling.seed
+    again = await stub.Generate(ask(skip_cache=True))
+    assert again.text == "answer 3"
+    assert (await stub.Generate(ask())).text == "answer 3"
+
+
+async def test_equal_requests_at_once_pay_once_also_across_replicas(make_proxy: MakeProxy, teacher: Teacher) -> None:
+    teacher.latency = 1.5  # longer than the lease of 1 s: it must be renewed
+    stubs = [await make_proxy().start(), await make_proxy().start()]
+    answers = await asyncio.gather(*(stubs[i % 2].Generate(ask(caller="c")) for i in range(10)))
+    assert len(teacher.bodies) == 1
+    assert {answer.text for answer in answers} == {"answer 1"}
+    assert sorted(answer.cached for answer in answers) == [False] + [True] * 9
+    usage = await stubs[0].GetUsage(GetUsageRequest(caller="c"))
+    assert [(row.calls, row.cached_calls) for row in usage.rows] == [(1, 9)]
+
+
+async def test_a_killed_proxy_has_lost_nothing_that_was_answered(
+    make_proxy: MakeProxy, teacher: Teacher, valkey: Valkey
+) -> None:
+    proxy = make_proxy()
+    stub = await proxy.start()
+    await asyncio.gather(*(stub.Generate(ask(f"question {i}", run="runs/r")) for i in range(8)))
+    proxy.kill()
+    valkey.kill()
+    valkey.start()
+    stub = await proxy.start()
+    answers = await asyncio.gather(*(stub.Generate(ask(f"question {i}", run="runs/r")) for i in range(8)))
+    assert all(answer.cached for answer in answers)
+    assert len(teacher.bodies) == 8
+    (row,) = (await stub.GetUsage(GetUsageRequest(run="runs/r"))).rows
+    assert (row.calls, row.cached_calls, row.usage.prompt_tokens) == (8, 8, 800)
+
+
+async def test_a_proxy_killed_while_it_asks_frees_the_question(make_proxy: MakeProxy, teacher: Teacher) -> None:
+    proxy = make_proxy()
+    stub = await proxy.start()
+    teacher.latency = 5
+    call = asyncio.ensure_future(stub.Generate(ask()))
+    await teacher.asked.wait()
+    proxy.kill()
+    await asyncio.gather(call, return_exceptions=True)
+    teacher.latency = 0
+    stub = await proxy.start()
+    assert (await stub.Generate(ask(), timeout=10)).text == "answer 2"
+
+
+@pytest.mark.parametrize("as_date", [False, True])
+async def test_retry_after_is_honoured(make_proxy: MakeProxy, teacher: Teacher, as_date: bool) -> None:
+    stub = await make_proxy().start()
+    wait = formatdate(time.time() + 3, usegmt=True) if as_date else "1"
+    teacher.next.append(refusal(429, "rate_limit_exceeded", wait))
+    began = time.monotonic()
+    answer = await stub.Generate(ask())
+    assert time.monotonic() - began >= 1
+    assert answer.attempts == 2
+
+
+async def test_a_retry_after_that_is_too_long_is_reported(make_proxy: MakeProxy, teacher: Teacher) -> None:
+    stub = await make_proxy(max_retry_after_seconds=2).start()
+    teacher.next.append(refusal(429, "rate_limit_exceeded", "77"))
+    error = await failure(stub.Generate(ask()))
+    assert (error.code, error.reason, error.retry_after) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED, "TEACHER_RATE_LIMITED", 77,
+    )  # fmt: skip
+
+
+TROUBLE = [
+    (refusal(401), "TEACHER_KEY_REFUSED", 1),
+    (refusal(403), "TEACHER_KEY_REFUSED", 1),
+    (refusal(404, "model_not_found"), "TEACHER_MODEL_NOT_FOUND", 1),
+    (refusal(400, "context_length_exceeded"), "TEACHER_REJECTED_REQUEST", 1),
+    (refusal(429, "insufficient_quota"), "TEACHER_QUOTA_EXHAUSTED", 1),
+    (refusal(503), "TEACHER_UNAVAILABLE", 3),
+    (refusal(429), "TEACHER_RATE_LIMITED", 3),
+    (refusal(200), "TEACHER_BROKEN_RESPONSE", 3),
+    (completion("half", finish="content_filter"), "TEACHER_REFUSED", 1),
+    (completion("", refusal="I do not want to"), "TEACHER_REFUSED", 1),
+    (completion(" "), "TEACHER_INVALID_ANSWER", 3),
+    (completion("what", finish="tool_calls"), "TEACHER_BROKEN_RESPONSE", 3),
+]
+
+
+async def test_every_trouble_has_its_reason_and_is_not_stored(make_proxy: MakeProxy, teacher: Teacher) -> None:
+    stub = await make_proxy(max_attempts=3).start()
+    for number, (reply, reason, asked) in enumerate(TROUBLE):
+        before = len(teacher.bodies)
+        for _ in range(asked):  # a response can be sent once only
+            teacher.next.append(web.Response(body=reply.body, status=reply.status, content_type="application/json"))
+        question = f"{PROMPT} {number}"
+        error = await failure(stub.Generate(ask(question)))
+        assert (number, error.reason) == (number, reason)
+        assert error.code not in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
+        assert (reason, len(teacher.bodies) - before) == (reason, asked)
+        assert not (await stub.Generate(ask(question))).cached
+
+
+async def test_a_cut_off_answer_is_asked_again_once_with_more_room(make_proxy: MakeProxy, teacher: Teacher) -> None:
+    stub = await make_proxy().start()
+    teacher.next.append(completion("half an", finish="length"))
+    answer = await stub.Generate(ask(sampling=Sampling(max_tokens=10), run="runs/r"))
+    assert [body["max_tokens"] for body in teacher.bodies] == [10, 20]
+    assert answer.effective_sampling.max_tokens == 20
+    teacher.next.extend([completion("half", finish="length"), completion("half an", finish="length")])
+    error = await failure(stub.Generate(ask("other", sampling=Sampling(max_tokens=10), run="runs/r")))
+    assert error.reason == "TEACHER_TRUNCATED"
+    assert error.metadata["max_tokens"] == "20"
+    (row,) = (await stub.GetUsage(GetUsageRequest(run="runs/r"))).rows
+    assert (row.calls, row.failed_attempts, row.usage.completion_tokens) == (1, 3, 200)
+
+
+async def test_only_json_that_holds_the_schema_is_an_answer(make_proxy: MakeProxy, teacher: Teacher) -> None:
+    stub = await make_proxy().start()
+    teacher.next.extend(
+        [completion('{"facts": ['), completion('{"facts": []}'), completion('```json\n{"facts": ["a"]}\n```')]
+    )
+    answer = await stub.Generate(ask(response_format=json_format()))
+    assert answer.text == '{"facts": ["a"]}'
+    assert answer.attempts == 3
+    assert len({body["seed"] for body in teacher.bodies}) == 3
+    assert teacher.bodies[0]["response_format"]["json_schema"]["schema"]["properties"]["facts"]["minItems"] == 1
+    assert (await stub.Generate(ask(response_format=json_format()))).cached
+    teacher.next.extend(completion('{"facts": "a"}') for _ in range(3))
+    error = await failure(stub.Generate(ask(response_format=json_format(), sample=1)))
+    assert error.reason == "TEACHER_INVALID_ANSWER"
+
+
+async def test_without_redis_nothing_is_paid(make_proxy: MakeProxy, teacher: Teacher, valkey: Valkey) -> None:
+    stub = await make_proxy().start()
+    valkey.kill()
+    error = await failure(stub.Generate(ask()))
+    assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "CACHE_UNAVAILABLE")
+    assert error.retry_after
+    assert not teacher.bodies
+    valkey.start()
+    assert (await stub.Generate(ask())).text == "answer 1"
+
+
+async def test_an_answer_that_comes_while_redis_is_away_is_kept(
+    make_proxy: MakeProxy, teacher: Teacher, valkey: Valkey
+) -> None:
+    stub = await make_proxy().start()
+    teacher.latency = 1
+    call = asyncio.ensure_future(stub.Generate(ask(run="runs/r")))
+    await teacher.asked.wait()
+    valkey.kill()
+    await asyncio.sleep(2)
+    assert not call.done()
+    valkey.start()
+    assert (await asyncio.wait_for(call, 20)).text == "answer 1"
+    assert (await stub.Generate(ask())).cached
+    usage = await stub.GetUsage(GetUsageRequest(run="runs/r"))
+    assert [(row.calls, row.usage.completion_tokens) for row in usage.rows] == [(1, 50)]
+
+
+async def test_a_client_that_gives_up_does_not_lose_a_paid_answer(make_proxy: MakeProxy, teacher: Teacher) -> None:
+    proxy = make_proxy()
+    stub = await proxy.start()
+    teacher.latency = 1
+    call = stub.Generate(ask())
+    await teacher.asked.wait()
+    call.cancel()
+    error = await failure(stub.Generate(ask("another"), timeout=0.3))
+    assert error.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert await proxy.terminate() == 0  # and neither does a proxy that is told to stop
+    stub = await proxy.start()
+    assert (await stub.Generate(ask())).cached
+    assert (await stub.Generate(ask("another"))).cached
+    assert len(teacher.bodies) == 2
+
+
+async def test_a_client_that_gives_up_before_the_teacher_is_asked_costs_nothing(
+    make_proxy: MakeProxy, teacher: Teacher
+) -> None:
+    stub = await make_proxy(slots=1).start()
+    teacher.latency = 0.5
+    first = asyncio.ensure_future(stub.Generate(ask("first")))
+    await teacher.asked.wait()
+    await failure(stub.Generate(ask("waits for the slot"), timeout=0.2))
+    await first
+    await asyncio.sleep(0.3)
+    assert len(teacher.bodies) == 1
+
+
+async def test_a_run_stops_at_its_budget_and_other_runs_go_on(make_proxy: MakeProxy, teacher: Teacher) -> None:
+    stub = await make_proxy().start()
+    # An answer costs 0.002 and may cost 100 * 20 / 1e6 and a little for the prompt.
+    budget = {"run": "runs/poor", "run_budget_usd": 0.011, "sampling": Sampling(max_tokens=100)}
+    calls = await asyncio.gather(*(stub.Generate(ask(f"q{i}", **budget)) for i in range(10)), return_exceptions=True)
+    reasons = [errors.from_rpc_error(call).reason for call in calls if isinstance(call, grpc.aio.AioRpcError)]
+    assert reasons == ["BUDGET_EXHAUSTED"] * 5
+    spent = (await stub.GetUsage(GetUsageRequest(run="runs/poor"))).total.cost_usd
+    assert spent == pytest.approx(0.010)
+    done = [i for i, call in enumerate(calls) if not isinstance(call, BaseException)]
+    assert (await stub.Generate(ask(f"q{done[0]}", **budget))).cached
+    await stub.Generate(ask("q11", run="runs/rich", run_budget_usd=1))
+    error = await failure(stub.Generate(ask("q12", model="unpriced", run="runs/rich", run_budget_usd=1)))
+    assert error.reason == "PRICE_UNKNOWN"
+
+
+async def test_a_batch_gives_results_as_they_are_ready_and_errors_by_row(
+    make_proxy: MakeProxy, teacher: Teacher
+) -> None:
+    stub = await make_proxy(batch_concurrency=4).start()
+    teacher.latency = 0.05
+
+    async def rows() -> AsyncIterator[BatchGenerateRequest]:
+        for i in range(40):
+            yield BatchGenerateRequest(row_id=str(i), request=ask(f"{PROMPT} {i}"))
+        yield BatchGenerateRequest(row_id="bad", request=ask(sampling=Sampling(temperature=9)))
+        yield BatchGenerateRequest(row_id="none")
+
+    results = {result.row_id: result async for result in stub.BatchGenerate(rows())}
+    assert len(results) == 42
+    assert teacher.most == 4
+    assert all(results[str(i)].response.text for i in range(40))
+    assert results["bad"].error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert "sampling.temperature" in results["bad"].error.message
+    assert "messages" in results["none"].error.message
+
+
+async def test_a_batch_reader_that_is_slow_slows_the_work(make_proxy: MakeProxy, teacher: Teacher) -> None:
+    stub = await make_proxy(batch_concurrency=2).start()
+    long = "x" * 300_000
+    teacher.next.extend(completion(long) for _ in range(40))
+
+    async def rows() -> AsyncIterator[BatchGenerateRequest]:
+        for i in range(40):
+            yield BatchGenerateRequest(row_id=str(i), request=ask(f"question {i}"))
+
+    call = stub.BatchGenerate(rows())
+    await call.read()
+    await asyncio.sleep(1)
+    assert len(teacher.bodies) < 30
+    call.cancel()
+
+
+async def test_a_batch_that_is_cancelled_stops_asking(make_proxy: MakeProxy, teacher: Teacher) -> None:
+    stub = await make_proxy(batch_concurrency=2).start()
+    teacher.latency = 0.3
+
+    async def rows() -> AsyncIterator[BatchGenerateRequest]:
+        for i in range(40):
+            yield BatchGenerateRequest(row_id=str(i), request=ask(f"question {i}"))
+
+    call = stub.BatchGenerate(rows())
+    await call.read()
+    call.cancel()
+    await asyncio.sleep(1)
+    asked = len(teacher.bodies)
+    await asyncio.sleep(0.7)
+    assert len(teacher.bodies) == asked <= 6
+
+
+async def test_a_damaged_stored_answer_is_said_and_can_be_replaced(
+    make_proxy: MakeProxy, teacher: Teacher, valkey: Valkey
+) -> None:
+    stub = await make_proxy().start()
+    answer = await stub.Generate(ask())
+    async with redis.from_url(valkey.url) as client:
+        await client.set(f"nesycd:teacher:cache:v1:{answer.call.removeprefix('calls/')}", "{")
+    assert (await failure(stub.Generate(ask()))).reason == "CACHE_DAMAGED"
+    await stub.Generate(ask(skip_cache=True))
+    assert (await stub.Generate(ask())).cached
+
+
+async def test_a_stream_is_said_not_to_be_offered(make_proxy: MakeProxy) -> None:
+    stub = await make_proxy().start()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for _ in stub.GenerateStream(GenerateStreamRequest(request=ask())):
+            pass
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_teacher_that_is_down_is_unavailable(make_proxy: MakeProxy) -> None:
+    stub = await make_proxy(upstream_url="http://127.0.0.1:9", max_attempts=2).start()
+    error = await failure(stub.Generate(ask()))
+    assert (error.reason, error.code) == ("TEACHER_UNAVAILABLE", grpc.StatusCode.UNAVAILABLE)
+
+
+async def test_text_generation_inference_is_asked_through_its_client(make_proxy: MakeProxy, teacher: Teacher) -> None:
+    stub = await make_proxy(backend="tgi", max_attempts=2).start()
+    teacher.next.append(completion('{"facts": ["a"]}', finish="eos_token", reasoning_content="because"))
+    answer = await stub.Generate(ask(response_format=json_format(), sampling=Sampling(seed=7)))
+    assert (answer.text, answer.reasoning, answer.usage.prompt_tokens) == ('{"facts": ["a"]}', "because", 100)
+    sent = teacher.bodies[0]
+    assert (sent["seed"], sent["temperature"], sent["max_tokens"]) == (7, 0.8, 1024)
+    assert sent["response_format"]["value"]["required"] == ["facts"]
+    assert teacher.keys == [f"Bearer {KEY}"]
+    for status, reason in (
+        (401, "TEACHER_KEY_REFUSED"),
+        (422, "TEACHER_REJECTED_REQUEST"),
+        (404, "TEACHER_MODEL_NOT_FOUND"),
+    ):
+        teacher.next.append(refusal(status))
+        assert (await failure(stub.Generate(ask(f"status {status}")))).reason == reason
+    teacher.next.append(refusal(503))
+    assert (await stub.Generate(ask("retried"))).attempts == 2
+
+
+async def test_killed_over_and_over_no_answer_that_was_stored_is_paid_again(
+    make_proxy: MakeProxy, teacher: Teacher
+) -> None:
+    teacher.latency = 0.1
+    proxy = make_proxy(slots=4, lease_seconds=0.5)
+    rows = [f"question {i}" for i in range(60)]
+    texts: dict[str, str] = {}
+    for until in (0.4, 0.7, None):
+        stub = await proxy.start()
+
+        async def one(row: str, stub: Any = stub) -> None:
+            answer = await stub.Generate(ask(row))
+            # An answer that was given once is the answer for ever.
+            assert texts.setdefault(row, answer.text) == answer.text
+
+        calls = asyncio.gather(*(one(row) for row in rows), return_exceptions=True)
+        if until is None:
+            assert [result for result in await calls if result] == []
+        else:
+            await asyncio.sleep(until)
+            proxy.kill()
+            await calls
+    assert len(texts) == 60
+    # Each kill can hit only the questions that were at the teacher just then.
+    assert len(teacher.bodies) <= 60 + 2 * 4
+
+
+async def test_the_stand_in_teacher_is_paid_once_for_each_question(make_proxy: MakeProxy, tmp_path: Path) -> None:
+    port = free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "examples.standin_teacher",
+        "--port",
+        str(port),
+        "--log",
+        str(tmp_path / "calls.jsonl"),
+    ]
+    faults = ["--rate-limit-rate", "0.2", "--retry-after", "0", "--error-rate", "0.2", "--drop-rate", "0.1"]
+    standin = subprocess.Popen([*command, *faults], cwd=ROOT, stderr=subprocess.DEVNULL)  # noqa: ASYNC220
+    try:
+        stub = await make_proxy(upstream_url=f"http://127.0.0.1:{port}", max_attempts=12).start()
+        lines = (ROOT / "examples/families/train.jsonl").read_text().splitlines()[:10]
+        rows = [Row(line["id"], line["task"], line["question"], line["answer"]) for line in map(json.loads, lines)]
+        conversations = [[Message(**message) for message in rationale_messages(row)] for row in rows]
+        requests = [GenerateRequest(messages=messages) for messages in 3 * conversations]
+        answers = await asyncio.gather(*(stub.Generate(request) for request in requests), return_exceptions=True)
+        assert [answer for answer in answers if isinstance(answer, BaseException)] == []
+        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/calls") as response:
+            calls = await response.json()
+        assert calls["answered"] == 10
+        assert calls["answered_again"] == 0
+    finally:
+        standin.kill()
+        standin.wait()
