@@ -129,12 +129,14 @@ class KnowledgeBase:
         return f"{self.revision}-{_digest([self.id, self.title, self.description])[:12]}"
 
 
+_FIELDS = tuple(part.name for part in dataclasses.fields(Entry))
+_SOURCE_FIELDS = tuple(part.name for part in dataclasses.fields(Source))
 # The fields that a caller writes; the others are the store's.
 CONTENT_FIELDS = ("kind", "title", "text", "index_text", "tags", "status", "sources", "superseded_by")
 
 
 def _content(entry: Entry) -> list[Any]:
-    sources = [dataclasses.astuple(source) for source in entry.sources]
+    sources = [[getattr(source, name) for name in _SOURCE_FIELDS] for source in entry.sources]
     values = (entry.kind, entry.title, entry.text, entry.index_text, entry.tags, entry.status, sources)
     return [*values, entry.superseded_by, entry.review_reason]
 
@@ -299,7 +301,10 @@ def is_sole_source(entry: Entry, case_id: str) -> bool:
 
 def to_json(entry: Entry) -> str:
     """The entry as the text that a store keeps; from_json reads it."""
-    return json.dumps(dataclasses.asdict(entry), ensure_ascii=False, separators=(",", ":"))
+    # Not dataclasses.asdict: it copies deeply, which took half of the time of an import.
+    fields = {name: getattr(entry, name) for name in _FIELDS}
+    fields["sources"] = [{name: getattr(source, name) for name in _SOURCE_FIELDS} for source in entry.sources]
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
 
 def from_json(text: str) -> Entry:

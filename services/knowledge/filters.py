@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from services.common.errors import InvalidArgument
 from services.knowledge.entries import Entry, EntryKind, EntryStatus
@@ -106,6 +107,7 @@ def comparisons(node: Filter | None) -> Iterator[Compare]:
             yield from comparisons(part)
 
 
+@lru_cache(maxsize=256)  # callers repeat their filters
 def parse(text: str, field: str = "filter") -> Filter | None:
     """Reads a filter.
 

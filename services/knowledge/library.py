@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from services.common import context
@@ -223,7 +224,7 @@ class Library:
 
     async def update_base(self, kb: str, etag: str, changes: dict[str, str]) -> KnowledgeBase:
         """Changes title and description."""
-        checked = {}
+        checked: dict[str, Any] = {}
         for key, value in changes.items():
             check = check_line if key == "title" else check_text
             checked[key] = check(value, f"knowledge_base.{key}", MAX_NOTE)
@@ -618,14 +619,10 @@ class Library:
                 while missing := await self._store.without_vector(base.id, embedder.name, _EMBED_BLOCK):
                     vectors = await embedder.embed([entry.indexed for entry in missing])
                     pairs = list(zip(missing, vectors, strict=True))
-                    await self._alone(
-                        base.id, lambda kb=base.id, p=pairs: self._store.put_vectors(kb, embedder.name, p)
-                    )
+                    await self._alone(base.id, partial(self._store.put_vectors, base.id, embedder.name, pairs))
                 if base.embedder != embedder.name:
-                    await self._alone(
-                        base.id,
-                        lambda kb=base.id: self._store.use_embedder(kb, embedder.name, embedder.dimension),
-                    )
+                    switch = partial(self._store.use_embedder, base.id, embedder.name, embedder.dimension)
+                    await self._alone(base.id, switch)
             except NotFound:  # removed meanwhile
                 continue
 

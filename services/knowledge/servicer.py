@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from nesycd.knowledge.v1 import KnowledgeServiceServicer
@@ -21,7 +21,7 @@ from services.knowledge.search import MAX_TOP_K, Fusion, Query, SearchMode
 MAX_BATCH = 1000
 MAX_EXCLUDED = 1000
 _EXPORT_PAGE = 500
-Context = grpc.aio.ServicerContext
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class KnowledgeServicer(KnowledgeServiceServicer):
@@ -296,9 +296,9 @@ def _query(request: pb.SearchEntriesRequest) -> Query:
     weight = request.hybrid_weight if request.HasField("hybrid_weight") else 0.5
     if not 0.0 <= weight <= 1.0:
         raise InvalidArgument(f"hybrid_weight is {weight}: give 0 to 1", field="hybrid_weight")
-    if request.mode not in iter(SearchMode):
+    if int(request.mode) not in [int(mode) for mode in SearchMode]:
         raise InvalidArgument(f"mode is {request.mode}, which is none of the contract's", field="mode")
-    if request.fusion not in (0, *Fusion):
+    if int(request.fusion) not in [0, *(int(fusion) for fusion in Fusion)]:
         raise InvalidArgument(f"fusion is {request.fusion}, which is none of the contract's", field="fusion")
     if len(request.exclude_entries) > MAX_EXCLUDED:
         raise InvalidArgument(

@@ -132,10 +132,9 @@ class Bm25:
                 numbers.append(number)
                 frequencies.append(frequency)
         for word, (numbers, frequencies) in grouped.items():
-            posting = self._postings.get(word)
-            if posting is None:
-                posting = self._postings[word] = _Posting()
-            posting.append(numbers, frequencies)
+            if word not in self._postings:
+                self._postings[word] = _Posting()
+            self._postings[word].append(numbers, frequencies)
         self._norms = None
 
     def idf(self, word: str) -> float:
@@ -151,7 +150,7 @@ class Bm25:
         if self._norms is None:
             average = self._total / self._count if self._count else 0.0
             scale = K1 * B / average if average else 0.0
-            self._norms = K1 * (1.0 - B) + scale * self._lengths[: self._count]
+            self._norms = K1 * (1.0 - B) + scale * self._lengths[: self._count].astype(np.float64)
         for word, times in Counter(words).items():
             posting = self._postings.get(word)
             if posting is not None:

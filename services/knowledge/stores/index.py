@@ -70,7 +70,7 @@ class Index:
         """
         last = {change[0].id: change for change in changes}
         with self._lock:
-            documents = []
+            documents: list[tuple[int, list[str], list[str] | None]] = []
             fresh: list[str] = []
             for entry, key, version, vector, keep_vector in last.values():
                 slot = self._slots.get(entry.id)
@@ -178,9 +178,9 @@ class Index:
     def _by_vector(self, vector: Vector | None) -> NDArray[np.float64]:
         count = len(self._entries)
         if self._vectors is None or vector is None:
-            return np.full(count, -np.inf)
+            return np.full(count, -np.inf, np.float64)
         # Rounded, so that the same text has the same score wherever it stands in the matrix.
-        scores = np.round((self._vectors[:count] @ vector).astype(np.float64), 6)
+        scores = np.asarray(np.round(self._vectors[:count] @ vector, 6), np.float64)
         scores[~self._has_vector[:count]] = -np.inf
         return scores
 
@@ -188,20 +188,22 @@ class Index:
         self, scores: NDArray[np.float64], query: Query, wanted: int, minimum: float | None
     ) -> list[tuple[int, float]]:
         """The best slots that the query accepts, with their scores; ties by id."""
+        possible = scores > -np.inf
         if query.active_only:
-            scores[~self._active[: len(scores)]] = -np.inf
+            possible &= self._active[: len(scores)]
         if minimum is not None:
-            scores[scores < minimum] = -np.inf
-        possible = int(np.count_nonzero(scores > -np.inf))
+            possible &= scores >= minimum
+        slots = np.flatnonzero(possible)
+        values = scores[slots]
         found: list[tuple[int, float]] = []
         looked_at = 0
         chunk = wanted * 2 + min(len(query.exclude), 64) + 8
-        while looked_at < possible and len(found) < wanted:
+        while looked_at < len(slots) and len(found) < wanted:
             # Entries are looked at in Python, so only as many as it takes: the best ones first.
-            take = min(chunk, possible)
-            threshold = np.partition(scores, len(scores) - take)[len(scores) - take]
-            slots = np.flatnonzero(scores >= threshold).tolist()
-            ranked = sorted(slots, key=lambda slot: (-scores[slot], self._entries[slot].id))
+            take = min(chunk, len(slots))
+            threshold = np.partition(values, len(slots) - take)[len(slots) - take]
+            best = slots[values >= threshold].tolist()
+            ranked = sorted(best, key=lambda slot: (-scores[slot], self._entries[slot].id))
             for slot in ranked[looked_at:]:
                 if query.accepts(self._entries[slot]):
                     found.append((slot, float(scores[slot])))
