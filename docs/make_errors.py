@@ -61,7 +61,7 @@ def register_all() -> dict[str, list[str]]:
     """Imports every module that registers reasons.
 
     Returns:
-        The reasons of each group of GROUPS, in order of registration.
+        The reasons of each group of GROUPS, as the page shows them.
     """
     modules = [module_name(path) for path in sources() if "register_reason(" in path.read_text(encoding="utf-8")]
     grouped: dict[str, list[str]] = {group: [] for group in GROUPS.values()}
@@ -70,7 +70,9 @@ def register_all() -> dict[str, list[str]]:
             if module == prefix or module.startswith(prefix + "."):
                 importlib.import_module(module)
         known = {reason for reasons in grouped.values() for reason in reasons}
-        grouped[group] += [reason for reason in errors.REASONS if reason not in known]
+        new = [reason for reason in errors.REASONS if reason not in known]
+        # The common ones stand in the order of the catalogue, which is by code; the others do not hang on who imports whom.
+        grouped[group] += new if prefix == "services.common" else sorted(new)
     return grouped
 
 
