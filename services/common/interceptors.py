@@ -105,18 +105,20 @@ class Gate:
 
     def expire(self) -> int:
         """Ends the calls that still run; their callers get SERVER_STOPPING. Returns how many there were."""
-        for task in list(self._calls):
-            self._expired.add(task)
-            task.cancel()
-        return len(self._calls)
+        return self._end(self._calls)
 
     def end_infrastructure(self) -> None:
         """Ends health watches and reflection streams, which would never end by themselves."""
-        for task in list(self._infrastructure):
+        self._end(self._infrastructure)
+
+    def _end(self, tasks: set[asyncio.Task[Any]]) -> int:
+        for task in tasks:
+            self._expired.add(task)
             task.cancel()
+        return len(tasks)
 
     def was_expired(self) -> bool:
-        """Whether the current task was ended by `expire`; forgets it."""
+        """Whether the current task was ended by this gate and not by its caller; forgets it."""
         task = asyncio.current_task()
         if task is None or task not in self._expired:
             return False

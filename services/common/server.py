@@ -174,7 +174,8 @@ class Server:
         idle = await self._gate.wait_idle(max(0.0, until - time.monotonic() - min(_LAST_SECONDS, grace / 2)))
         unfinished = 0 if idle else self._gate.expire()
         self._gate.end_infrastructure()
-        await self._server.stop(min(_LAST_SECONDS, grace))
+        # Returns once the last responses are sent.
+        await self._server.stop(max(0.0, until - time.monotonic()))
         await self._run_close(max(_CLOSE_SECONDS, until - time.monotonic()))
         if self._metrics is not None:
             httpd, thread = self._metrics

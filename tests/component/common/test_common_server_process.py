@@ -163,6 +163,7 @@ async def test_metrics_are_served(launch):
     server = await launch(metrics_port=str(port)).ready()
     await server.wait(0)
     url = f"http://127.0.0.1:{port}/metrics"
+    await asyncio.sleep(0.3)  # a call is counted after its answer is sent
     text = (await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=5).read())).decode()
     assert f'nesycd_grpc_server_calls_total{{code="OK",method="/{NAME}/Wait"}} 1.0' in text
     assert "nesycd_grpc_server_call_seconds_bucket" in text

@@ -33,6 +33,18 @@ async def failure(awaitable) -> grpc.aio.AioRpcError:
     return caught.value
 
 
+async def log_of_call(capsys, until) -> str:
+    """What was logged up to the line of the call, which is written after the caller has its answer."""
+    written: list[str] = []
+
+    def there() -> bool:
+        written.append(capsys.readouterr().err)
+        return '"event": "call"' in written[-1]
+
+    await until(there)
+    return "".join(written)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_every_kind_of_call_answers(start, kind):
     _, client = await start()
@@ -52,25 +64,25 @@ async def test_an_error_of_ours_arrives_with_code_reason_and_details_from_every_
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_an_unexpected_exception_tells_the_request_id_and_nothing_of_its_text(start, echo, kind, capsys):
+async def test_an_unexpected_exception_tells_the_request_id_and_nothing_of_its_text(start, echo, until, kind, capsys):
     logs.configure("info")
     echo.actions["boom"] = raising(ValueError(SECRET))
     _, client = await start()
     error = await failure(client.call(kind, "boom", metadata=(("x-request-id", "r-1"),)))
     assert error.code() is grpc.StatusCode.INTERNAL
     assert error.details() == "internal error, see the server log (request id r-1)"
-    written = capsys.readouterr().err
+    written = await log_of_call(capsys, until)
     assert SECRET not in written + str(error.trailing_metadata())
     line = next(json.loads(text) for text in written.splitlines() if '"event": "call"' in text)
     assert line["error_type"] == "ValueError"
     assert any("in action" in frame for frame in line["error_at"])
 
 
-async def test_the_log_line_of_a_call_names_method_code_and_time_and_holds_no_payload(start, capsys):
+async def test_the_log_line_of_a_call_names_method_code_and_time_and_holds_no_payload(start, until, capsys):
     logs.configure("info")
     _, client = await start()
     await client.call("Unary", SECRET, metadata=(("x-request-id", "r-2"),))
-    written = capsys.readouterr().err
+    written = await log_of_call(capsys, until)
     line = next(json.loads(text) for text in written.splitlines() if '"event": "call"' in text)
     assert (line["method"], line["code"], line["request_id"]) == ("/test.v1.EchoService/Unary", "OK", "r-2")
     assert line["duration_ms"] >= 0
@@ -212,8 +224,8 @@ async def test_a_call_is_counted_by_method_and_code(start, echo, until):
     echo.actions["gone"] = action
     _, client = await start()
     await failure(client.unary("gone"))
-    assert value("nesycd_grpc_server_calls_total", method=method, code="NOT_FOUND") == before + 1
-    assert value("nesycd_grpc_server_call_seconds_count", method=method, code="NOT_FOUND") == seconds + 1
+    await until(lambda: value("nesycd_grpc_server_calls_total", method=method, code="NOT_FOUND") == before + 1)
+    await until(lambda: value("nesycd_grpc_server_call_seconds_count", method=method, code="NOT_FOUND") == seconds + 1)
     assert in_flight == [1.0]
     assert value("nesycd_grpc_server_calls_in_flight", method=method) == 0.0
 
