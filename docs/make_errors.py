@@ -27,8 +27,8 @@ GROUPS = {
     "services.extraction": "Extraction",
     "services.knowledge": "Knowledge",
     "services.student": "Student",
-    "services.runs": "Runs",
-    "jobs": "Runs and workers",
+    "jobs": "Run specs and workers",
+    "services.runs": "Runs",  # after the jobs, which it imports
 }
 HEADER = """# Errors
 
