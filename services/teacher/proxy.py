@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 from services.common import errors
@@ -36,10 +36,25 @@ log = get_logger(__name__)
 
 
 class Flight:
-    """One question on its way, and how many wait for it."""
+    """One question on its way, and how many wait for it.
 
-    def __init__(self, fly: Callable[[Flight], Awaitable[Answer]], on_end: Callable[[], None]) -> None:
+    Args:
+        fly: What it does.
+        on_end: Is called when nobody shall join any more.
+        live: Whether the text is wanted in pieces as it is written.
+
+    Attributes:
+        written: What the teacher has written in this attempt, as far as it is known piece by piece.
+        news: Is set, and then another one, when more was written; set for good when the flight is over.
+    """
+
+    def __init__(
+        self, fly: Callable[[Flight], Awaitable[Answer]], on_end: Callable[[], None], live: bool = False
+    ) -> None:
         self.attempts = 0
+        self.live = live
+        self.written = ""
+        self.news = asyncio.Event()
         self._waiting = 0
         self._paying = False
         self._on_end = on_end
@@ -48,6 +63,7 @@ class Flight:
 
     def _ended(self, task: asyncio.Future[Answer]) -> None:
         self._on_end()
+        self.news.set()
         if not task.cancelled():
             task.exception()  # Somebody may have waited, or nobody; asyncio need not complain.
 
@@ -62,10 +78,17 @@ class Flight:
                 self._on_end()
                 self._task.cancel()
 
+    def wrote(self, piece: str) -> None:
+        """Takes the next piece of what the teacher writes just now."""
+        self.written += piece
+        self.news.set()
+        self.news = asyncio.Event()
+
     def paying(self) -> None:
         """From here on the flight is not given up: the teacher is being asked, or its answer stored."""
         self._paying = True
         self.attempts += 1
+        self.written = ""
 
     def paid(self) -> None:
         """Nothing is at stake any more; ends the flight if nobody waits.
@@ -77,6 +100,10 @@ class Flight:
         if not self._waiting:
             self._on_end()
             raise errors.Cancelled("Nobody waits for this answer any more.")
+
+    def over(self) -> bool:
+        """Whether it ended, however."""
+        return self._task.done()
 
     async def end(self) -> None:
         """Stops it, whatever it does."""
@@ -110,16 +137,54 @@ class Proxy:
         Raises:
             NesycdError: See reasons.py, and InvalidArgument for a request that is wrong.
         """
-        check_question(question, self._settings)
-        if question.schema is not None:
-            question = replace(question, schema=canonical(question.schema))
-        key = request_key(question)
+        question, key = self._checked(question)
+        return await self._land(key, question, *self._flight(key, question))
+
+    async def generate_live(self, question: Question) -> AsyncIterator[str | Answer]:
+        """The same as `generate`, in pieces as they are written, and the whole answer at the end.
+
+        The pieces together are the answer's text. Where it cannot be shown while it is written (it has a schema; it
+        is stored; somebody else's request is on its way), it comes as one piece.
+
+        Raises:
+            Aborted: The teacher had to be asked again and wrote something else than what was given out already
+                (TEACHER_STREAM_BROKEN). The new answer is stored: repeating the request returns it.
+            NesycdError: See `generate`.
+        """
+        question, key = self._checked(question)
+        flight, joined = self._flight(key, question, live=question.schema is None)
+        landing = asyncio.ensure_future(self._land(key, question, flight, joined))
+        given = ""
+        try:
+            while not flight.over():
+                news = flight.news  # taken before looking, so that nothing is missed
+                if len(flight.written) > len(given) and flight.written.startswith(given):
+                    piece = flight.written[len(given) :]
+                    given += piece
+                    yield piece
+                else:
+                    await news.wait()
+            answer = await landing
+        finally:
+            landing.cancel()
+        if not answer.text.startswith(given):
+            raise errors.Aborted(
+                "The teacher had to be asked again and wrote something else. Repeat the request to get its answer.",
+                reason=reasons.TEACHER_STREAM_BROKEN,
+                metadata={"call": answer.call},
+            )
+        if rest := answer.text[len(given) :]:
+            yield rest
+        yield answer
+
+    async def _land(self, key: str, question: Question, flight: Flight, joined: bool) -> Answer:
+        """Waits for a flight; who joined one that ended for reasons of its first passenger's starts anew."""
         while True:
-            flight, joined = self._flight(key, question)
             try:
                 answer = await flight.wait()
             except errors.NesycdError as error:
                 if joined and error.reason in _ONLY_THE_FIRST:
+                    flight, joined = self._flight(key, question)
                     continue
                 raise
             if not joined:
@@ -129,6 +194,13 @@ class Proxy:
             except errors.NesycdError:
                 log.warning("hit_not_counted", call=key)
             return answer.as_hit()
+
+    def _checked(self, question: Question) -> tuple[Question, str]:
+        """Returns a question that can be answered, and its key."""
+        check_question(question, self._settings)
+        if question.schema is not None:
+            question = replace(question, schema=canonical(question.schema))
+        return question, request_key(question)
 
     async def usage(self, run: str, caller: str) -> list[Row]:
         """Returns the ledger's rows, of one run and one caller where they are not empty."""
@@ -155,7 +227,7 @@ class Proxy:
         await self._backend.close()
         await self._store.close()
 
-    def _flight(self, key: str, question: Question) -> tuple[Flight, bool]:
+    def _flight(self, key: str, question: Question, live: bool = False) -> tuple[Flight, bool]:
         """Returns the flight of this question, and whether somebody else started it."""
         name = (key, question.skip_cache)
         if flight := self._flights.get(name):
@@ -165,7 +237,7 @@ class Proxy:
             if self._flights.get(name) is flight:
                 del self._flights[name]
 
-        flight = Flight(lambda own: self._fly(own, key, question), gone)
+        flight = Flight(lambda own: self._fly(own, key, question), gone, live)
         self._flights[name] = flight
         return flight, False
 
@@ -254,7 +326,7 @@ class Proxy:
             try:
                 async with self._limits.slot(tokens) as slot:
                     flight.paying()
-                    completion = await self._backend.complete(question, sampling)
+                    completion = await self._backend.complete(question, sampling, flight.wrote if flight.live else None)
                     slot.used(max(0, completion.prompt_tokens) + max(0, completion.completion_tokens) or tokens)
                     return completion
             except BaseException as error:

@@ -44,6 +44,11 @@ TEACHER_BROKEN_RESPONSE = register_reason(
     "What came back from the teacher's address is not a finished chat completion.",
     "Check that NESYCD_TEACHER_UPSTREAM_URL and NESYCD_TEACHER_BACKEND name the right server, and look at its log.",
 )
+TEACHER_STREAM_BROKEN = register_reason(
+    "TEACHER_STREAM_BROKEN",
+    "While an answer was streamed the teacher had to be asked again, and wrote something else than what was given out.",
+    "Repeat the request: the new answer is stored and costs nothing more.",
+)
 TEACHER_REFUSED = register_reason(
     "TEACHER_REFUSED",
     "The provider's content filter or the model refused to answer.",

@@ -49,9 +49,12 @@ class Servicer(TeacherServiceServicer):
     async def GenerateStream(
         self, request: GenerateStreamRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[GenerateStreamResponse]:
-        """Not offered yet: an answer must be judged before it is given, and a cut-off one must not be shown."""
-        raise errors.Unimplemented("GenerateStream is not offered yet; use Generate or BatchGenerate.")
-        yield GenerateStreamResponse()
+        """Answers one request in pieces; a piece is given out before the whole is judged, and the end says that it held."""
+        async for event in self._proxy.generate_live(question_of(request.request, self._settings)):
+            if isinstance(event, str):
+                yield GenerateStreamResponse(chunk=event)
+            else:
+                yield GenerateStreamResponse(complete=answer_proto(event))
 
     async def BatchGenerate(
         self, request_iterator: AsyncIterator[BatchGenerateRequest], context: grpc.aio.ServicerContext

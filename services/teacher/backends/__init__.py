@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from services.teacher.limits import parse_retry_after
 from services.teacher.settings import Settings
 from services.teacher.types import Completion, Finish, Question, Sampling
 
+OnText = Callable[[str], None]
 # A provider's error code may be shown; a provider's error text may not: it can repeat the prompt.
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 # OpenAI, vLLM, SGLang and llama.cpp say the first of each; TGI the others.
@@ -64,12 +66,13 @@ class UpstreamError(Exception):
 class Backend(Protocol):
     """A way to ask a teacher."""
 
-    async def complete(self, question: Question, sampling: Sampling) -> Completion:
+    async def complete(self, question: Question, sampling: Sampling, on_text: OnText | None = None) -> Completion:
         """Asks once.
 
         Args:
             question: What to ask; its own sampling is not used.
             sampling: The sampling in force, seed included.
+            on_text: Is given the text in pieces as they are written; a back-end that cannot do this does not call it.
 
         Raises:
             UpstreamError: There is no completion.

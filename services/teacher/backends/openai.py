@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 
-from services.teacher.backends import Trouble, UpstreamError, from_status, read_completion
+from services.teacher.backends import OnText, Trouble, UpstreamError, from_status, read_completion
 from services.teacher.settings import Settings
 from services.teacher.types import Completion, Question, Sampling
 
@@ -34,7 +34,7 @@ class OpenAiBackend:
             )
         return self._http
 
-    def _payload(self, question: Question, sampling: Sampling) -> dict[str, Any]:
+    def _payload(self, question: Question, sampling: Sampling, stream: bool) -> dict[str, Any]:
         payload: dict[str, Any] = {
             "model": question.model,
             "messages": [{"role": message.role, "content": message.content} for message in question.messages],
@@ -43,6 +43,8 @@ class OpenAiBackend:
             self._settings.max_tokens_field: sampling.max_tokens,
             "seed": sampling.seed,
         }
+        if stream:
+            payload |= {"stream": True, "stream_options": {"include_usage": True}}
         if sampling.stop:
             payload["stop"] = list(sampling.stop)
         if question.schema is not None:
@@ -50,24 +52,23 @@ class OpenAiBackend:
             payload["response_format"] = {"type": "json_schema", "json_schema": schema}
         return payload
 
-    async def complete(self, question: Question, sampling: Sampling) -> Completion:
+    async def complete(self, question: Question, sampling: Sampling, on_text: OnText | None = None) -> Completion:
         """See Backend.complete."""
+        payload = self._payload(question, sampling, stream=on_text is not None)
+        limit = self._settings.max_response_bytes
         try:
             # No redirects: the key must not travel to an address that nobody configured.
-            async with self._session().post(
-                self._url, json=self._payload(question, sampling), allow_redirects=False
-            ) as response:
-                raw = await _read(response, self._settings.max_response_bytes)
+            async with self._session().post(self._url, json=payload, allow_redirects=False) as response:
+                if on_text and response.status == 200 and response.content_type == "text/event-stream":
+                    return read_completion(await _read_stream(response, limit, on_text), question.model)
+                raw = await _read(response, limit)
                 status, retry_after = response.status, response.headers.get("Retry-After")
         except TimeoutError:
             raise UpstreamError(Trouble.TIMEOUT) from None
         except (aiohttp.ClientError, OSError):
             # The library's text names addresses and sometimes the body; the class of trouble is enough.
             raise UpstreamError(Trouble.TRANSPORT) from None
-        try:
-            body = json.loads(raw)
-        except (ValueError, RecursionError):
-            body = None
+        body = _parse(raw)
         if status != 200:
             raise from_status(status, retry_after, body)
         return read_completion(body, question.model)
@@ -88,3 +89,51 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
             raise UpstreamError(Trouble.BROKEN, response.status)
         parts.append(part)
     return b"".join(parts)
+
+
+async def _read_stream(response: aiohttp.ClientResponse, limit: int, on_text: OnText) -> dict[str, Any]:
+    """Reads server-sent events, and puts their pieces together to what an unstreamed response would have been."""
+    text, reasoning = [], []
+    whole: dict[str, Any] = {"usage": None, "model": None}
+    finish = None
+    size = 0
+    ended = False
+    async for line in response.content:
+        size += len(line)
+        if size > limit:
+            raise UpstreamError(Trouble.BROKEN, response.status)
+        if not line.startswith(b"data:"):
+            continue
+        data = line[5:].strip()
+        if data == b"[DONE]":
+            ended = True
+            break
+        event = _parse(data)
+        if not isinstance(event, dict) or event.get("error"):
+            raise UpstreamError(Trouble.SERVER, response.status)
+        whole = {name: event.get(name) or before for name, before in whole.items()}
+        try:
+            for choice in event.get("choices") or ():
+                delta = choice.get("delta") or {}
+                finish = choice.get("finish_reason") or finish
+                reasoning.append(delta.get("reasoning_content") or delta.get("reasoning") or "")
+                if piece := delta.get("content"):
+                    text.append(piece)
+                    on_text(piece)
+        except (AttributeError, TypeError):
+            raise UpstreamError(Trouble.BROKEN, response.status) from None
+    if not ended and finish is None:
+        # It ended early: what came is not an answer.
+        raise UpstreamError(Trouble.TRANSPORT)
+    try:
+        message = {"content": "".join(text), "reasoning_content": "".join(reasoning)}
+    except TypeError:
+        raise UpstreamError(Trouble.BROKEN, response.status) from None
+    return {**whole, "choices": [{"message": message, "finish_reason": finish}]}
+
+
+def _parse(raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return None

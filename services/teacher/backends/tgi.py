@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from services.teacher.backends import Trouble, UpstreamError, from_status, read_completion
+from services.teacher.backends import OnText, Trouble, UpstreamError, from_status, read_completion
 from services.teacher.settings import Settings
 from services.teacher.types import Completion, Question, Sampling
 
@@ -35,8 +35,8 @@ class TgiBackend:
             )
         return self._client
 
-    async def complete(self, question: Question, sampling: Sampling) -> Completion:
-        """See Backend.complete."""
+    async def complete(self, question: Question, sampling: Sampling, on_text: OnText | None = None) -> Completion:
+        """See Backend.complete. Not in pieces."""
         from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError
 
         response_format: Any = None

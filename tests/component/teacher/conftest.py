@@ -108,7 +108,7 @@ class Teacher:
         self.asked = asyncio.Event()
         self.now = self.most = 0
 
-    async def chat(self, request: web.Request) -> web.Response:
+    async def chat(self, request: web.Request) -> web.StreamResponse:
         self.bodies.append(await request.json())
         self.keys.append(request.headers.get("Authorization"))
         self.asked.set()
@@ -118,7 +118,35 @@ class Teacher:
             await asyncio.sleep(self.latency)
         finally:
             self.now -= 1
-        return self.next.popleft() if self.next else completion(f"answer {len(self.bodies)}")
+        reply = self.next.popleft() if self.next else completion(f"answer {len(self.bodies)}")
+        if self.bodies[-1].get("stream") and reply.status == 200:
+            return await self.stream(request, json.loads(reply.text or ""))
+        return reply
+
+    async def stream(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        """The same as server-sent events, three characters a piece; "CUT" in the text cuts the connection."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        await response.prepare(request)
+        (choice,) = body["choices"]
+        message = choice["message"]
+        text = message.pop("content")
+
+        async def send(delta: dict[str, Any], finish: str | None = None, **more: Any) -> None:
+            event = {"model": body["model"], "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **more}
+            await response.write(f"data: {json.dumps(event)}\n\n".encode())
+
+        await send(message)
+        for at in range(0, len(text), 3):
+            if text[at : at + 3] == "CUT":
+                assert request.transport
+                request.transport.close()
+                return response
+            await send({"content": text[at : at + 3]})
+            await asyncio.sleep(0.02)
+        await send({}, choice["finish_reason"])
+        usage = {"choices": [], "usage": body["usage"]}
+        await response.write(f"data: {json.dumps(usage)}\n\ndata: [DONE]\n\n".encode())
+        return response
 
 
 @pytest.fixture

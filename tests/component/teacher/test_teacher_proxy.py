@@ -22,6 +22,7 @@ from nesycd.teacher.v1 import (
     BatchGenerateRequest,
     FinishReason,
     GenerateRequest,
+    GenerateResponse,
     GenerateStreamRequest,
     GetUsageRequest,
     Message,
@@ -370,12 +371,68 @@ async def test_a_damaged_stored_answer_is_said_and_can_be_replaced(
     assert (await stub.Generate(ask())).cached
 
 
-async def test_a_stream_is_said_not_to_be_offered(make_proxy: MakeProxy) -> None:
+async def streamed(stub: Any, request: GenerateRequest) -> tuple[list[str], GenerateResponse]:
+    events = [event async for event in stub.GenerateStream(GenerateStreamRequest(request=request))]
+    assert all(event.WhichOneof("event") == "chunk" for event in events[:-1])
+    return [event.chunk for event in events[:-1]], events[-1].complete
+
+
+async def test_a_stream_gives_pieces_as_they_are_written_and_is_stored(make_proxy: MakeProxy, teacher: Teacher) -> None:
     stub = await make_proxy().start()
+    text = "written piece by piece, Ünïcode too"
+    teacher.next.append(completion(text, reasoning_content="because"))
+    pieces, complete = await streamed(stub, ask(run="runs/r"))
+    assert len(pieces) > 3
+    assert "".join(pieces) == complete.text == text
+    assert (complete.reasoning, complete.usage.completion_tokens, complete.cached) == ("because", 50, False)
+    again = await stub.Generate(ask(run="runs/r"))
+    assert (again.cached, again.text, again.reasoning) == (True, text, "because")
+    pieces, complete = await streamed(stub, ask())
+    assert (pieces, complete.cached) == ([text], True)
+    (row,) = (await stub.GetUsage(GetUsageRequest(run="runs/r"))).rows
+    assert (row.calls, row.cached_calls) == (1, 1)
+
+
+async def test_streams_of_one_question_share_it_and_a_cut_one_goes_on_where_it_was(
+    make_proxy: MakeProxy, teacher: Teacher
+) -> None:
+    stub = await make_proxy().start()
+    teacher.latency = 0.2
+    teacher.next.extend([completion("one two. CUT"), completion("one two. three")])
+    streams = asyncio.gather(streamed(stub, ask()), streamed(stub, ask()))
+    await teacher.asked.wait()
+    assert (await stub.Generate(ask())).text == "one two. three"
+    assert ["".join(pieces) for pieces, _ in await streams] == ["one two. three"] * 2
+    assert len(teacher.bodies) == 2
+
+
+async def test_a_stream_that_cannot_go_on_says_so_and_the_answer_is_stored(
+    make_proxy: MakeProxy, teacher: Teacher
+) -> None:
+    stub = await make_proxy().start()
+    teacher.next.extend([completion("oneCUT"), completion("another one")])
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        async for _ in stub.GenerateStream(GenerateStreamRequest(request=ask())):
-            pass
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        await streamed(stub, ask())
+    assert errors.from_rpc_error(caught.value).reason == "TEACHER_STREAM_BROKEN"
+    assert (await stub.Generate(ask())).cached
+
+
+async def test_a_stream_that_is_left_does_not_lose_the_answer(make_proxy: MakeProxy, teacher: Teacher) -> None:
+    stub = await make_proxy().start()
+    teacher.next.append(completion("a long answer that takes its time to be written"))
+    call = stub.GenerateStream(GenerateStreamRequest(request=ask()))
+    await call.read()
+    call.cancel()
+    await asyncio.sleep(1)
+    assert (await stub.Generate(ask())).cached
+    assert len(teacher.bodies) == 1
+
+
+async def test_json_is_streamed_only_when_it_holds_its_schema(make_proxy: MakeProxy, teacher: Teacher) -> None:
+    stub = await make_proxy().start()
+    teacher.next.extend([completion("not JSON"), completion('{"facts": ["a"]}')])
+    pieces, complete = await streamed(stub, ask(response_format=json_format()))
+    assert pieces == [complete.text] == ['{"facts": ["a"]}']
 
 
 async def test_a_teacher_that_is_down_is_unavailable(make_proxy: MakeProxy) -> None:
