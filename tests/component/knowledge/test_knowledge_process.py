@@ -50,9 +50,9 @@ def test_killed_in_the_middle_of_writes_it_has_every_write_that_it_acknowledged(
         def write(number: int, stub: KnowledgeServiceStub = stub, round_number: int = round_number) -> None:
             try:
                 for i in range(10_000):
-                    text = f"writer {number} of round {round_number} says {i}"
+                    text = f"write w{number}r{round_number}n{i}"
                     if number == 2:
-                        requests = [pb.CreateEntryRequest(entry=pb.Entry(text=f"{text} item {k}")) for k in range(20)]
+                        requests = [pb.CreateEntryRequest(entry=pb.Entry(text=f"{text}k{k}")) for k in range(20)]
                         batches.append({request.entry.text for request in requests})
                         stub.BatchCreateEntries(pb.BatchCreateEntriesRequest(parent=KB, requests=requests))
                         acknowledged.update(dict.fromkeys(batches[-1], "new"))
