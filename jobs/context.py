@@ -167,7 +167,8 @@ class Context:
         if seconds_left is None and done > self._first_done and total:
             seconds_left = (total - done) * (now - self._began) / (done - self._first_done)
         fields: dict[str, Any] = {"done": done, "total": total, "unit": unit, "note": note}
-        fields["loss"] = None if loss is None else f"{loss:.6g}"
+        if loss is not None:  # the last one stays
+            fields["loss"] = f"{loss:.6g}"
         fields["seconds_left"] = None if seconds_left is None else f"{seconds_left:.1f}"
         if saved is not None:
             fields["saved"] = saved
