@@ -393,15 +393,15 @@ class TransformersEngine:
             self._send(row)
 
     def _stop_at_line_end(self, row: _Row) -> None:
+        """Ends a row at the first line end after the stop words and something more."""
         text = self._decode(row.written)
-        after = len(text) - len(text.lstrip())
-        if row.job.stop_after:
-            after = text.find(row.job.stop_after)
-            if after < 0:
-                return
-            after += len(row.job.stop_after)
-        line_end = text.find("\n", after)
-        if line_end >= 0 and text[after:line_end].strip():
+        start = text.find(row.job.stop_after)
+        if start < 0:
+            return
+        start += len(row.job.stop_after)
+        start += len(text[start:]) - len(text[start:].lstrip())
+        line_end = text.find("\n", start)
+        if line_end >= 0:
             row.finish, row.text = "stop", text[:line_end].strip()
 
     def _send(self, row: _Row) -> None:
