@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff  # type: ignore[attr-defined]
 from redis.exceptions import RedisError
 
 from services.common import errors
@@ -133,9 +135,17 @@ class Store:
     """
 
     def __init__(self, url: str, lease_seconds: float, timeout_seconds: float = 3.0) -> None:
-        self._redis = redis.from_url(
-            url, decode_responses=True, socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds
+        # A pool that waits: the usual one fails when there are more commands at once than connections.
+        pool: redis.BlockingConnectionPool = redis.BlockingConnectionPool.from_url(
+            url,
+            max_connections=32,
+            timeout=10,
+            decode_responses=True,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
         )
+        self._redis = redis.Redis.from_pool(pool)  # type: ignore[attr-defined]
         self._lease_seconds = lease_seconds
         script = self._redis.register_script
         self._open, self._renew, self._release = script(_OPEN), script(_RENEW), script(_RELEASE)

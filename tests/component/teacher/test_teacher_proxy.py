@@ -326,6 +326,20 @@ async def test_a_batch_gives_results_as_they_are_ready_and_errors_by_row(
     assert "messages" in results["none"].error.message
 
 
+async def test_more_rows_at_once_than_connections_to_redis_are_no_trouble(
+    make_proxy: MakeProxy, teacher: Teacher
+) -> None:
+    stub = await make_proxy(batch_concurrency=400, slots=100).start()
+
+    async def rows() -> AsyncIterator[BatchGenerateRequest]:
+        for i in range(400):
+            yield BatchGenerateRequest(row_id=str(i), request=ask(f"question {i}"))
+
+    results = [result async for result in stub.BatchGenerate(rows())]
+    assert [result.error.message for result in results if result.HasField("error")] == []
+    assert len(results) == len(teacher.bodies) == 400
+
+
 async def test_a_batch_reader_that_is_slow_slows_the_work(make_proxy: MakeProxy, teacher: Teacher) -> None:
     stub = await make_proxy(batch_concurrency=2).start()
     long = "x" * 300_000
