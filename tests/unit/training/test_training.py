@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,19 +26,8 @@ from jobs.training import (
     step_rows,
     train,
 )
+from tests.unit.training.tiny import ROWS, Row, make_model
 
-
-@dataclass(frozen=True)
-class Row:
-    row_id: str
-    prompt: str
-    completion: str
-
-
-WORDS = "ant bee cat dog eel fox gnu hen legs has six four the how many".split()
-ROWS = [
-    Row(f"r{i}", f"how many legs has the {word}", "six" if i % 2 else "four four") for i, word in enumerate(WORDS[:8])
-]
 SETTINGS = TrainingSettings(
     rank=2,
     alpha=4,
@@ -55,23 +44,9 @@ SETTINGS = TrainingSettings(
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    vocabulary = {word: i for i, word in enumerate(["<eos>", "<unk>", *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", unk_token="<unk>").save_pretrained(folder)
-    config = LlamaConfig(
-        vocab_size=len(vocabulary), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, max_position_embeddings=64, eos_token_id=0, bos_token_id=None, tie_word_embeddings=True,
-        initializer_range=0.3,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    return make_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture
