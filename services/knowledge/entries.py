@@ -9,6 +9,7 @@ import re
 import uuid
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
 from method.normalise import normalise_fact
@@ -150,6 +151,7 @@ def same_content(one: Entry, other: Entry) -> bool:
     return _content(one) == _content(other)
 
 
+@lru_cache(maxsize=2048)  # id, key and index ask for the same text one after the other
 def _normalised(text: str) -> str:
     return normalise_fact(text) or text  # a text of punctuation alone is its own fact
 
@@ -244,7 +246,9 @@ def validate(entry: Entry, field: str = "entry") -> Entry:
         index_text=check_text(entry.index_text, f"{field}.index_text", MAX_TEXT),
         tags=tags,
         sources=sources,
-        review_reason=entry.review_reason if entry.status is EntryStatus.DRAFT else "",
+        review_reason=check_text(entry.review_reason, f"{field}.review_reason", MAX_NOTE)
+        if entry.status is EntryStatus.DRAFT
+        else "",
     )
 
 

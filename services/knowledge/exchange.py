@@ -18,10 +18,11 @@ from nesycd.knowledge.v1 import knowledge_pb2 as pb
 from services.common.errors import InvalidArgument, NesycdError
 from services.knowledge import names
 from services.knowledge.convert import content_message, kind_of, sources_of, status_of
-from services.knowledge.entries import MAX_COUNT, Entry, EntryKind, EntryStatus, Source
+from services.knowledge.entries import CONTENT_FIELDS, MAX_COUNT, Entry, EntryKind, EntryStatus, Source
 
 MAX_ITEM = 1024 * 1024  # bytes
-_ALL_FIELDS = frozenset({"kind", "title", "text", "index_text", "tags", "status", "sources", "superseded_by"})
+_ALL_FIELDS = frozenset(CONTENT_FIELDS)
+_JSON_NAMES = {part: pb.Entry.DESCRIPTOR.fields_by_name[part].json_name for part in CONTENT_FIELDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +108,17 @@ class _Lines:
 def write_jsonl(entry: Entry) -> str:
     """The line of an entry."""
     fields = json_format.MessageToDict(content_message(entry))
+    # Said even where empty: a field that a line leaves out is left as it is.
+    for name, nothing in (("title", ""), ("indexText", ""), ("tags", []), ("sources", []), ("supersededBy", "")):
+        fields.setdefault(name, nothing)
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 class JsonlReader:
-    """One JSON object a line: the Entry message in proto3 JSON. Blank lines are skipped."""
+    """One JSON object a line: the Entry message in proto3 JSON; fields that are left out are left as they are.
+
+    Blank lines are skipped.
+    """
 
     def __init__(self) -> None:
         self._lines = _Lines()
@@ -146,18 +153,8 @@ class JsonlReader:
             raise InvalidArgument(f"the line is not an entry: {str(error)[:200]}", field="data") from None
         except (RecursionError, ValueError, TypeError, AttributeError) as error:
             raise InvalidArgument(f"the line is not an entry: {type(error).__name__}", field="data") from None
-        given = frozenset(
-            part
-            for part in _ALL_FIELDS
-            if part in fields or json_format_name(part) in fields or part == "superseded_by"
-        )
+        given = frozenset(part for part in _ALL_FIELDS if part in fields or _JSON_NAMES[part] in fields)
         return Item(number, _entry(message), etag=message.etag, given=given)
-
-
-def json_format_name(field: str) -> str:
-    """The name of a field in proto3 JSON."""
-    head, *rest = field.split("_")
-    return head + "".join(part.title() for part in rest)
 
 
 def _entry(message: pb.Entry) -> Entry:
@@ -177,7 +174,7 @@ def _entry(message: pb.Entry) -> Entry:
         status=status_of(message.status, "status"),
         sources=sources_of(message),
         superseded_by=_entry_id(message.superseded_by, "superseded_by"),
-        review_reason=message.review_reason[:4096],
+        review_reason=message.review_reason,
         used=counters.used,
         helpful=counters.helpful,
         harmful=counters.harmful,
@@ -399,7 +396,7 @@ def _read_point(key: str, value: str) -> dict[str, Any]:
             reason = json.loads(value) if value.startswith('"') else value
         except ValueError:
             reason = value
-        return {"review_reason": str(reason)[:4096]}
+        return {"review_reason": str(reason)}
     if key == "superseded by":
         return {"superseded_by": _entry_id(value, "superseded by")}
     counters = re.fullmatch(r"used (\d{1,18}), helpful (\d{1,18}), harmful (\d{1,18})", value)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from services.common import context
 from services.common.errors import (
@@ -152,7 +152,7 @@ class Library:
         self._store = store
         self._embedder = embedder
         self._now = now
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reindexing: asyncio.Task[None] | None = None
 
@@ -176,7 +176,7 @@ class Library:
         """Runs a write of a base when no other runs, to its end even where the caller goes away."""
 
         async def locked() -> T:
-            async with self._locks[kb]:
+            async with self._locks.setdefault(kb, asyncio.Lock()):
                 return await work()
 
         task = asyncio.create_task(locked())
@@ -526,7 +526,7 @@ class Library:
     ) -> ImportReport:
         """Brings the entries of a file in.
 
-        An item with an id that exists changes that entry where it differs, guarded by its etag where it has one. A
+        An item with an id that exists changes that entry in the fields that it gives, guarded by its etag if any. A
         fact that is there already gets the item's sources. All else becomes an entry.
 
         Args:
@@ -584,7 +584,7 @@ class Library:
         self, batch: _Batch, kb: str, item: Item, report: ImportReport, author: str, reason: str
     ) -> None:
         assert item.entry is not None
-        entry = validate(dataclasses.replace(item.entry, kb=kb))
+        entry = dataclasses.replace(item.entry, kb=kb)
         existing = await batch.entry(entry.id) if entry.id else None
         if existing is not None:
             check_etag(item.etag, existing, names.entry_name(kb, existing.id))
@@ -594,6 +594,7 @@ class Library:
             report.unchanged += changed is existing
             report.for_review += changed.status is EntryStatus.DRAFT and existing.status is not EntryStatus.DRAFT
             return
+        entry = validate(entry)
         derived = derive_id(kb, entry.kind, entry.text)
         existing = await batch.by_fact(entry.fact_key) or (None if entry.id else await batch.entry(derived))
         if existing is not None:

@@ -94,6 +94,10 @@ class EmbeddedStore:
             ) from None
         if self._compiled:
             self._make_bm25 = partial(Bm25, load_kernel())
+        with _sqlite_errors():
+            self._open_database()
+
+    def _open_database(self) -> None:
         self._database = database = sqlite3.connect(
             self._folder / "knowledge.sqlite3", isolation_level=None, check_same_thread=False
         )
@@ -157,21 +161,17 @@ class EmbeddedStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing; a full disk and a damaged file have errors of their own."""
+        """All or nothing."""
         database = self._db
-        try:
-            database.execute("BEGIN IMMEDIATE")
-            yield database
-            database.execute("COMMIT")
-        except BaseException as error:
-            if database.in_transaction:
-                database.execute("ROLLBACK")
-            code = getattr(error, "sqlite_errorcode", 0) or 0
-            if code == sqlite3.SQLITE_FULL or code in (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC):
-                raise disk_full("knowledge.sqlite3") from error
-            if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                raise DataLoss("the database file is damaged: restore it, or import an export") from error
-            raise
+        with _sqlite_errors():
+            try:
+                database.execute("BEGIN IMMEDIATE")
+                yield database
+                database.execute("COMMIT")
+            except BaseException:
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+                raise
 
     def _next_version(self, step: int = 1) -> int:
         """Versions count over all bases, so that a base that was removed and made again never repeats one."""
@@ -392,6 +392,22 @@ class EmbeddedStore:
             database.execute("DELETE FROM embeddings WHERE kb = ? AND embedder != ?", (kb, embedder))
         self._bases[kb] = dataclasses.replace(self._bases[kb], embedder=embedder, dimension=dimension, version=version)
         self._load(self._bases[kb])
+
+
+@contextmanager
+def _sqlite_errors() -> Iterator[None]:
+    """A full disk and a damaged file have errors of their own."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) or 0
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC):
+            raise disk_full("knowledge.sqlite3") from error
+        if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise DataLoss(
+                "knowledge.sqlite3 in the data folder is damaged: restore it, or begin anew and import an export"
+            ) from error
+        raise
 
 
 def _vector(blob: bytes | None) -> Vector | None:

@@ -136,20 +136,17 @@ async def test_an_import_creates_updates_merges_and_leaves(library: Library) -> 
     assert report.for_review == 1
     assert counts(await bring(library, rows)) == (0, 0, 3, 0, 1)
     one = derive_id("kb", EntryKind.FACT, "one")
-    assert counts(await bring(library, f'{{"name":"knowledgeBases/other/entries/{one}","title":"T"}}')) == (
-        0,
-        0,
-        0,
-        0,
-        1,
-    )
+    titled = f'{{"name":"knowledgeBases/other/entries/{one}","title":"T"}}'
+    assert counts(await bring(library, titled)) == (0, 1, 0, 0, 0)
     changed = f'{{"name":"{one}","text":"uno","etag":"1-abc"}}'
     report = await bring(library, changed)
     assert counts(report) == (0, 0, 0, 0, 1)
-    assert "revision 2" in str(report.problems[0].error)
+    assert "revision 3" in str(report.problems[0].error)
     assert counts(await bring(library, changed.replace("1-abc", ""))) == (0, 1, 0, 0, 0)
     entry = await library.entry("kb", one)
-    assert (entry.text, entry.sources) == ("uno", (Source("c"),))
+    assert (entry.text, entry.title, entry.sources) == ("uno", "T", (Source("c"),))
+    assert counts(await bring(library, write_jsonl(dataclasses.replace(entry, title="")))) == (0, 1, 0, 0, 0)
+    assert (await library.entry("kb", one)).title == ""
 
 
 async def test_all_or_nothing_and_a_dry_run_write_nothing(library: Library) -> None:

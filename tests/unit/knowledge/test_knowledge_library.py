@@ -11,6 +11,7 @@ import pytest
 from services.common.errors import (
     Aborted,
     AlreadyExists,
+    DataLoss,
     FailedPrecondition,
     InvalidArgument,
     NesycdError,
@@ -275,3 +276,11 @@ async def test_watching_tells_every_entry_that_changed_and_ends_with_its_base(li
     await library.delete_base("kb", "", force=True)
     with pytest.raises(NotFound):
         await asyncio.wait_for(task, 2)
+
+
+async def test_a_damaged_file_is_said_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "knowledge.sqlite3").write_bytes(b"not a database, but long enough to look like one" * 100)
+    store = EmbeddedStore(tmp_path, compiled=False)
+    with pytest.raises(DataLoss, match="damaged"):
+        await store.open()
+    await store.close()
