@@ -135,6 +135,17 @@ class RunSpec(_Strict):
     evaluate: Evaluate = Evaluate()
     publish: Publish = Publish()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_expert(cls, given: Any) -> Any:
+        """Without a file to import, "imported" is no default condition."""
+        if not isinstance(given, Mapping):
+            return given
+        data, evaluate = given.get("data"), given.get("evaluate", {})
+        if not isinstance(data, Mapping) or data.get("expert") or not isinstance(evaluate, Mapping) or "conditions" in evaluate:
+            return given
+        return {**given, "evaluate": {**evaluate, "conditions": [c for c in Evaluate().conditions if c != "imported"]}}
+
     @model_validator(mode="after")
     def _whole(self) -> Self:
         try:
@@ -146,7 +157,7 @@ class RunSpec(_Strict):
         conditions = self.evaluate.conditions
         if len(set(conditions)) != len(conditions):
             raise ValueError("evaluate.conditions: a condition is named twice")
-        if "imported" in conditions and not self.data.expert and "imported" in self.evaluate.model_fields_set:
+        if "imported" in conditions and not self.data.expert:
             raise ValueError("evaluate.conditions: 'imported' needs data.expert, the file that is imported")
         return self
 

@@ -1,0 +1,47 @@
+"""How the Celery application is set up, and who counts as gone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from jobs.app import make_app, queue_of, route
+from jobs.owners import is_gone, new_token
+from jobs.settings import Settings
+
+
+def test_a_lost_worker_gives_its_message_back_and_nothing_is_fetched_ahead() -> None:
+    conf = make_app(Settings()).conf
+    assert conf.task_acks_late and conf.task_reject_on_worker_lost and conf.task_track_started
+    assert conf.worker_prefetch_multiplier == 1 and conf.worker_disable_prefetch
+    assert conf.accept_content == ["json"] and conf.result_accept_content == ["json"]
+    assert conf.result_expires > 0
+
+
+def test_redis_does_not_give_a_running_stage_to_a_second_worker() -> None:
+    settings = Settings(stage_seconds=7200)
+    conf = make_app(settings).conf
+    assert conf.broker_transport_options["visibility_timeout"] > conf.task_time_limit > conf.task_soft_time_limit
+
+
+def test_training_goes_to_the_gpu_queue() -> None:
+    assert queue_of("train-augmented") == "nesycd.gpu"
+    assert route("nesycd.stage", ["r", "train-general", 1]) == {"queue": "nesycd.gpu"}
+    assert route("nesycd.stage", [], {"stage": "evaluate"}) == {"queue": "nesycd.cpu"}
+    assert route("nesycd.run", [{}]) == {"queue": "nesycd.cpu"}
+
+
+def test_the_application_starts_without_torch() -> None:
+    code = "import sys, jobs.tasks, jobs.worker, services.runs.servicer; assert not {'torch', 'matplotlib'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_only_a_dead_process_of_this_machine_is_gone() -> None:
+    mine = new_token()
+    assert not is_gone(mine)
+    place, _, start, unique = mine.split("|")
+    assert is_gone("|".join((place, str(2**22 + 5), start, unique)))
+    assert is_gone("|".join((place, str(os.getpid()), "1", unique))), "the pid was given to another process"
+    assert not is_gone("|".join(("elsewhere", str(2**22 + 5), start, unique)))
+    assert not is_gone("") and not is_gone("x")

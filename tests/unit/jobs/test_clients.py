@@ -1,0 +1,155 @@
+"""Calls survive services that go away and come back; what cannot succeed is told at once. Real gRPC servers of the test's own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from nesycd.teacher.v1 import (
+    BatchGenerateRequest,
+    BatchGenerateResponse,
+    GenerateRequest,
+    GenerateResponse,
+    TeacherServiceServicer,
+    add_TeacherServiceServicer_to_server,
+)
+
+from jobs.clients import Patience, Services
+from jobs.settings import Settings
+from services.common import errors
+from services.common.rows import row_status
+
+
+class Teacher(TeacherServiceServicer):
+    """Breaks off after so many rows, as often as it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.break_after: list[int] = []
+        self.row_errors: dict[str, errors.NesycdError] = {}
+
+    async def BatchGenerate(
+        self, request_iterator: AsyncIterator[BatchGenerateRequest], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[BatchGenerateResponse]:
+        limit = self.break_after.pop(0) if self.break_after else 10**9
+        async for request in request_iterator:
+            if not limit:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "killed")
+            limit -= 1
+            self.asked.append(request.row_id)
+            if error := self.row_errors.get(request.row_id):
+                yield BatchGenerateResponse(row_id=request.row_id, error=row_status(error))
+            else:
+                yield BatchGenerateResponse(row_id=request.row_id, response=GenerateResponse(text=request.row_id))
+
+
+async def serve(teacher: Teacher, port: int = 0) -> tuple[grpc.aio.Server, int]:
+    server = grpc.aio.server()
+    add_TeacherServiceServicer_to_server(teacher, server)
+    port = server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    return server, port
+
+
+@pytest.fixture
+async def teacher() -> AsyncIterator[tuple[Teacher, Settings]]:
+    servicer = Teacher()
+    server, port = await serve(servicer)
+    yield servicer, Settings(teacher_address=f"127.0.0.1:{port}", patience_seconds=5, call_seconds=5)
+    await server.stop(None)
+
+
+def rows(count: int) -> dict[str, BatchGenerateRequest]:
+    return {str(i): BatchGenerateRequest(row_id=str(i), request=GenerateRequest()) for i in range(count)}
+
+
+async def test_after_a_break_only_rows_without_a_result_are_asked_again(teacher: tuple[Teacher, Settings]) -> None:
+    servicer, settings = teacher
+    servicer.break_after = [3, 2]
+    async with Services(settings) as services:
+        results = await services.batch(services.teacher.BatchGenerate, rows(8), what="teacher", window=1)
+    assert {row_id: result.response.text for row_id, result in results.items()} == {str(i): str(i) for i in range(8)}
+    assert servicer.asked == [str(i) for i in range(8)]
+
+
+async def test_a_whole_batch_is_asked_again_whole(teacher: tuple[Teacher, Settings]) -> None:
+    servicer, settings = teacher
+    servicer.break_after = [3]
+    async with Services(settings) as services:
+        results = await services.batch(services.teacher.BatchGenerate, rows(4), what="teacher", whole=True, window=1)
+    assert len(results) == 4
+    assert servicer.asked == ["0", "1", "2", "0", "1", "2", "3"]
+
+
+async def test_a_row_that_fails_on_its_own_account_is_a_result(teacher: tuple[Teacher, Settings]) -> None:
+    servicer, settings = teacher
+    servicer.row_errors["1"] = errors.FailedPrecondition("cut off", reason="TEACHER_TRUNCATED")
+    async with Services(settings) as services:
+        results = await services.batch(services.teacher.BatchGenerate, rows(3), what="teacher")
+    assert [results[i].WhichOneof("result") for i in "012"] == ["response", "error", "response"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.FailedPrecondition("the key", reason="TEACHER_KEY_REFUSED"),
+        errors.ResourceExhausted("the budget", reason="BUDGET_EXHAUSTED"),
+        errors.NotFound("the model", reason="TEACHER_MODEL_NOT_FOUND"),
+    ],
+)
+async def test_an_error_that_all_rows_would_have_ends_the_batch_at_once(
+    teacher: tuple[Teacher, Settings], error: errors.NesycdError
+) -> None:
+    servicer, settings = teacher
+    servicer.row_errors["1"] = error
+    began = time.monotonic()
+    async with Services(settings) as services:
+        with pytest.raises(type(error)) as caught:
+            await services.batch(services.teacher.BatchGenerate, rows(3), what="teacher")
+    assert caught.value.reason == error.reason
+    assert time.monotonic() - began < 2
+
+
+async def test_a_service_that_is_started_late_is_waited_for(teacher: tuple[Teacher, Settings]) -> None:
+    servicer = Teacher()
+    server, port = await serve(servicer)
+    await server.stop(None)
+    notes: list[str] = []
+    settings = Settings(teacher_address=f"127.0.0.1:{port}", patience_seconds=20)
+    back: list[grpc.aio.Server] = []
+
+    async def start() -> None:
+        import asyncio
+
+        await asyncio.sleep(0.5)
+        back.append((await serve(servicer, port))[0])
+
+    import asyncio
+
+    starting = asyncio.ensure_future(start())
+    async with Services(settings, note=notes.append) as services:
+        results = await services.batch(services.teacher.BatchGenerate, rows(2), what="teacher")
+    await starting
+    await back[0].stop(None)
+    assert len(results) == 2
+    assert notes and notes[0].startswith("waits for the teacher service")
+
+
+async def test_patience_ends() -> None:
+    patience = Patience(0.1, lambda: None, lambda text: None)
+    with pytest.raises(errors.Unavailable):
+        for _ in range(20):
+            await patience.wait(errors.Unavailable("away"), "teacher")
+
+
+async def test_a_run_that_is_to_stop_does_not_wait() -> None:
+    class Stop(Exception):
+        pass
+
+    def check() -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        await Patience(60, check, lambda text: None).wait(errors.Unavailable("away"), "teacher")
