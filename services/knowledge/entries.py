@@ -161,9 +161,12 @@ def fact_key(kind: EntryKind, text: str) -> str:
     return hashlib.sha256(f"{int(kind)}\n{_normalised(text)}".encode()).hexdigest()[:32]
 
 
-def derive_id(kb: str, kind: EntryKind, text: str) -> str:
-    """The id of an entry that was given none: the same fact has the same id, in any process, on any day."""
-    return str(uuid.uuid5(_NAMESPACE, f"{kb}\n{int(kind)}\n{_normalised(text)}"))
+def derive_id(kind: EntryKind, text: str) -> str:
+    """The id of an entry that was given none: the same fact has the same id, in any process and any knowledge base.
+
+    Ties of a search are broken by id, so two knowledge bases with the same entries also rank them the same.
+    """
+    return str(uuid.uuid5(_NAMESPACE, f"{int(kind)}\n{_normalised(text)}"))
 
 
 def check_text(value: str, field: str, limit: int, *, required: bool = False) -> str:

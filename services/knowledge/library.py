@@ -307,7 +307,7 @@ class Library:
         entry_id = names.entry_id(creation.entry_id) if creation.entry_id else ""
         entry = validate(dataclasses.replace(creation.entry, kb=kb, id=entry_id))
         author, reason = _note(creation.author, "author"), _note(creation.reason, "reason")
-        entry_id = entry_id or derive_id(kb, entry.kind, entry.text)
+        entry_id = entry_id or derive_id(entry.kind, entry.text)
         key = entry.fact_key
         existing = await batch.entry(entry_id)
         if existing is not None and creation.entry_id and existing.fact_key != key:
@@ -595,7 +595,7 @@ class Library:
             report.for_review += changed.status is EntryStatus.DRAFT and existing.status is not EntryStatus.DRAFT
             return
         entry = validate(entry)
-        derived = derive_id(kb, entry.kind, entry.text)
+        derived = derive_id(entry.kind, entry.text)
         existing = await batch.by_fact(entry.fact_key) or (None if entry.id else await batch.entry(derived))
         if existing is not None:
             merged = await self._merge(batch, existing, entry.sources, author, reason)

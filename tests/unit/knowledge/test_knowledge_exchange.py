@@ -135,7 +135,7 @@ async def test_an_import_creates_updates_merges_and_leaves(library: Library) -> 
     assert report.problems[0].line == 3
     assert report.for_review == 1
     assert counts(await bring(library, rows)) == (0, 0, 3, 0, 1)
-    one = derive_id("kb", EntryKind.FACT, "one")
+    one = derive_id(EntryKind.FACT, "one")
     titled = f'{{"name":"knowledgeBases/other/entries/{one}","title":"T"}}'
     assert counts(await bring(library, titled)) == (0, 1, 0, 0, 0)
     changed = f'{{"name":"{one}","text":"uno","etag":"1-abc"}}'

@@ -35,7 +35,7 @@ async def create(library: Library, text: str, merge: bool = False, **fields: obj
 
 async def test_the_same_fact_has_the_same_id_and_becomes_another_source(library: Library) -> None:
     first = await create(library, "A spider has 8 legs.", sources=(Source("c1"),))
-    assert first.id == derive_id("kb", EntryKind.FACT, "a SPIDER  has 8 legs")
+    assert first.id == derive_id(EntryKind.FACT, "a SPIDER  has 8 legs")
     with pytest.raises(AlreadyExists) as error:
         await create(library, "a spider has 8 legs")
     assert first.id in error.value.resource_name
@@ -146,7 +146,7 @@ async def test_a_successor_must_exist_and_goes_with_the_status(library: Library)
     assert (await library.update("kb", old.id, "", changes)).superseded_by == new.id
     assert (await library.update("kb", old.id, "", {"status": EntryStatus.ACTIVE})).superseded_by == ""
     with pytest.raises(InvalidArgument, match="there is no"):
-        await library.update("kb", old.id, "", {**changes, "superseded_by": derive_id("kb", EntryKind.FACT, "?")})
+        await library.update("kb", old.id, "", {**changes, "superseded_by": derive_id(EntryKind.FACT, "?")})
 
 
 async def test_a_draft_says_why_it_waits_until_it_is_decided(library: Library) -> None:
@@ -179,7 +179,7 @@ async def test_feedback_counts_once_a_request_and_leaves_the_etag(library: Libra
     assert now.etag == entry.etag
     with pytest.raises(NotFound):
         await library.feedback(
-            "kb", [Feedback(entry.id, 1, 0, 0), Feedback(derive_id("kb", EntryKind.FACT, "x"), 1, 0, 0)]
+            "kb", [Feedback(entry.id, 1, 0, 0), Feedback(derive_id(EntryKind.FACT, "x"), 1, 0, 0)]
         )
     with pytest.raises(InvalidArgument):
         await library.feedback("kb", [Feedback(entry.id, -1, 0, 0)])
