@@ -49,7 +49,7 @@ test-component: setup ## Real servers as processes, faults, kill -9
 	@$(BIN)/pytest tests/component
 
 test-faults: setup ## kill -9 of everything, twenty times at each stage (long)
-	@$(BIN)/pytest tests/component -m slow
+	@$(BIN)/pytest tests/component/faults -m "slow or not slow" --timeout 3600
 
 protos: setup ## The contracts' Python again, with the pinned tools
 	@$(BIN)/python protos/generate.py

@@ -89,14 +89,14 @@ def _packages() -> Iterator[Finding]:
 
 def _teacher(stack: Stack) -> Iterator[Finding]:
     options = stack.options()
-    url = os.environ.get("NESYCD_TEACHER_UPSTREAM_URL")
+    url = os.environ.get("NESYCD_TEACHER_UPSTREAM_URL") or (options.teacher_url if options else "")
     if url and not os.environ.get("NESYCD_TEACHER_UPSTREAM_API_KEY"):
         yield Finding(
             "teacher", "note", f"{url} without a key", "export NESYCD_TEACHER_UPSTREAM_API_KEY if it needs one"
         )
     elif url:
         yield Finding("teacher", "ok", url)
-    elif options is not None and options.standin is not None:
+    elif options is not None:
         yield Finding(
             "teacher", "note", "the stand-in, which knows the example only", "give yours: nesycd up --teacher-url"
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -66,9 +68,6 @@ def up(
     wait: int,
 ) -> None:
     """Start everything on this machine. Safe to repeat."""
-    import os
-    import shlex
-
     stack = Stack()
     options = stack.options() or Options()
     if base_model:
@@ -79,10 +78,10 @@ def up(
         options.dtype = dtype
     if standin is not None:
         options.standin = shlex.split(standin)
-    if teacher_url:
-        os.environ["NESYCD_TEACHER_UPSTREAM_URL"] = teacher_url
-    if os.environ.get("NESYCD_TEACHER_UPSTREAM_URL"):
-        options.standin = None
+    if standin is not None:
+        options.teacher_url = ""
+    if teacher_url or (teacher_url := os.environ.get("NESYCD_TEACHER_UPSTREAM_URL")):
+        options.teacher_url = teacher_url
     stack.start(options, say=lambda text: err.print(f"[dim]{text}[/dim]"))
     watch.until_ready(stack, err, wait)
     err.print(f"Everything runs. State and logs: {stack.folder}")

@@ -54,14 +54,16 @@ class Options:
         ports: Port of each process that listens, all on loopback.
         base_model: The student's base model: a folder in artifacts/models.
         embedder: The knowledge store's embedder, "none" or "minilm".
-        standin: Flags of the stand-in teacher; None: a real teacher is configured by NESYCD_TEACHER_UPSTREAM_URL.
+        teacher_url: The teacher's endpoint; empty: the stand-in. Its key is only ever in the environment.
+        standin: Flags of the stand-in teacher.
         dtype: Number format of the student and of training, "auto", "float32" or "bfloat16".
     """
 
     ports: dict[str, int] = field(default_factory=lambda: dict(DEFAULT_PORTS))
     base_model: str = DEFAULT_MODEL
     embedder: str = "minilm"
-    standin: list[str] | None = field(default_factory=lambda: ["--mode", "scripted"])
+    teacher_url: str = ""
+    standin: list[str] = field(default_factory=lambda: ["--mode", "scripted"])
     dtype: str = "auto"
 
 
@@ -282,7 +284,9 @@ class Stack:
         for name in SERVICES:
             ours[f"NESYCD_{name.upper()}_PORT"] = str(ports[name])
             ours[f"NESYCD_JOBS_{name.upper()}_ADDRESS"] = address[name]
-        if options.standin is not None:
+        if options.teacher_url:
+            ours["NESYCD_TEACHER_UPSTREAM_URL"] = options.teacher_url
+        else:
             ours["NESYCD_TEACHER_UPSTREAM_URL"] = f"http://{HOST}:{ports['standin']}"
             ours["NESYCD_TEACHER_UPSTREAM_API_KEY"] = "stand-in"
             ours["NESYCD_TEACHER_DEFAULT_MODEL"] = "stand-in"
@@ -301,7 +305,7 @@ class Stack:
                 *("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--daemonize", "no"),
             ]
         }
-        if options.standin is not None:
+        if not options.teacher_url:
             port = str(options.ports["standin"])
             log = str(self.folder / "standin" / "calls.jsonl")
             (self.folder / "standin").mkdir(exist_ok=True)

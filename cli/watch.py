@@ -28,6 +28,9 @@ from cli import client
 from cli.problems import Problem
 from cli.stack import HOST, SERVICES, Stack
 
+CONDITIONS = ("zero_shot", "general", "augmented", "shuffled", "imported", "edited")
+"""The conditions of an evaluation in the order in which a person wants to read them."""
+
 ENDED = (RUN_STATE_CANCELLED, RUN_STATE_FAILED, RUN_STATE_SUCCEEDED)
 
 
@@ -196,7 +199,8 @@ def print_end(run: Run, console: Console) -> None:
         console.print(f"{run.name} was cancelled; `nesycd resume {run.name.removeprefix('runs/')}` goes on.")
         return
     table = Table("condition", "accuracy")
-    for condition, accuracy in run.accuracy.items():
+    told = list(CONDITIONS) + sorted(set(run.accuracy) - set(CONDITIONS))
+    for condition, accuracy in ((c, run.accuracy[c]) for c in told if c in run.accuracy):
         table.add_row(condition, f"{accuracy:.1%}")
     console.print(table)
     console.print(f"{run.adapter} reads {run.knowledge_base}. The teacher cost ${run.cost_usd:.4f}.")
