@@ -148,6 +148,7 @@ redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3])
 redis.call('HINCRBY', KEYS[2], 'strikes', 1)
 redis.call('HINCRBY', KEYS[2], 'attempts', 1)
 redis.call('HSET', KEYS[2], 'state', 'RUNNING', 'begun', ARGV[6])
+redis.call('HSET', KEYS[1], 'owner', ARGV[2])
 if state == 'QUEUED' then redis.call('HSET', KEYS[1], 'state', 'RUNNING') end
 redis.call('HSETNX', KEYS[1], 'start_time', ARGV[6])
 touch(KEYS[1])
@@ -504,6 +505,10 @@ class RunStore:
     def owner(self, run_id: str) -> str:
         """The token of the worker that has the run, or ""."""
         return self.client.get(self._lease(run_id)) or ""
+
+    def last_owner(self, run_id: str) -> str:
+        """The token of the worker that had the run last, its lease expired or not; or ""."""
+        return self.client.hget(self._run(run_id), "owner") or ""
 
     def lock(self, digest: str, token: str, *, dead: str = "") -> str:
         """Takes (or keeps) the right to write a stage folder. Returns "" or the token of another worker that has it."""

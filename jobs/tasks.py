@@ -10,7 +10,7 @@ from celery import signals
 from jobs import state
 from jobs.app import RUN_TASK, STAGE_TASK, app, send_stage
 from jobs.context import STOPPING
-from jobs.recovery import RecoveryThread, recover_orphans
+from jobs.recovery import RecoveryThread
 from jobs.settings import Settings
 from jobs.spec import check_run_id, parse
 from services.common import logs
@@ -95,7 +95,6 @@ def _logging(**_: Any) -> None:
 
 @signals.worker_ready.connect
 def _look_after_runs(**_: Any) -> None:
-    recover_orphans(store(), send)
     RecoveryThread(store(), send, settings().recover_seconds).start()
 
 

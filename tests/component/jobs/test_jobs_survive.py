@@ -1,0 +1,193 @@
+"""Runs go on to their end though workers, services and the broker are killed. Real Valkey, real workers, faked services over gRPC."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+from jobs.app import send_stage
+from services.common.errors import FailedPrecondition
+from tests.component.jobs.conftest import World
+from tests.tiny import make_tiny_model
+
+ZERO_SHOT = {"method": "zero-shot", "evaluate": {"conditions": ["zero_shot"]}}
+
+
+def test_a_run_goes_through_every_stage_and_a_second_one_with_the_same_inputs_uses_what_is_there(world: World) -> None:
+    make_tiny_model(world.folder / "artifacts" / "models" / "tiny")
+    expert = world.folder / "expert.jsonl"
+    expert.write_text('{"text": "It is 5."}\n')
+    data = {"train": world.data(6, "t"), "test": world.data(3), "expert": str(expert)}
+    spec = {
+        "data": data, "student": {"base_model": "tiny"}, "teacher": {"budget_usd": 1.0},
+        "training": {"lora": {"rank": 2}, "dtype": "float32"}, "evaluate": {"edited_rows": 2},
+    }  # fmt: skip
+    world.submit("one", **spec)
+    world.worker()
+    record = world.wait_over("one", patience=120)
+    assert [stage.state for stage in record.stages] == ["SUCCEEDED"] * 8
+    assert all(stage.attempts == 1 for stage in record.stages)
+    assert record.accuracy == {
+        "zero_shot": 0.0, "general": 0.0, "augmented": 1.0, "shuffled": 1.0, "imported": 1.0, "edited": 1.0,
+    }  # fmt: skip
+    assert (record.adapter, record.knowledge_base) == ("adapters/one@1", "knowledgeBases/one")
+    assert record.cost_usd > 0 and record.teacher_tokens > 0
+    assert all(world.house.asked["rationale", f"t{i}"] == 1 for i in range(6))
+    assert all(world.house.asked["extract", f"t{i}"] == 1 for i in range(6))
+    alias = world.house.called("SetAlias")[0].alias
+    assert (alias.name, alias.adapter, alias.retrieval.knowledge_base) == (
+        "aliases/production", "adapters/one@1", "knowledgeBases/one",
+    )  # fmt: skip
+    feedback = world.house.called("RecordFeedback")[0].feedback[0]
+    assert (feedback.used, feedback.helpful, feedback.harmful) == (3, 3, 0)
+    assert Path(record.report_uri.removeprefix("file://")).stat().st_size > 1000
+    manifest = json.loads((world.folder / "artifacts/adapters/one/1/manifest.json").read_text())
+    assert manifest["base_model"] == "tiny" and set(manifest["files"]) == {"adapter_model.safetensors", "adapter_config.json"}
+
+    world.submit("two", **spec)
+    second = world.wait_over("two")
+    assert [stage.name for stage in second.stages if not stage.reused] == ["evaluate", "publish"]
+    assert all(world.house.asked["rationale", f"t{i}"] == 1 for i in range(6))
+    options, content = world.house.called("ImportEntries")[1]
+    assert options.parent == "knowledgeBases/two" and b"knowledgeBases/two/entries/1" in content
+    assert second.accuracy == record.accuracy
+
+
+def test_a_worker_killed_in_a_stage_is_replaced_and_asks_only_what_has_no_answer(world: World) -> None:
+    world.house.seconds_a_row = 0.015
+    world.submit("r", test=120, **ZERO_SHOT)
+    first = world.worker()
+    world.wait(lambda: world.stage("r", "evaluate").done >= 48)
+    first.kill()
+    world.worker()
+    record = world.wait_over("r")
+    asked = [world.house.asked["base", f"How many q{i}?"] for i in range(120)]
+    assert asked[:48] == [1] * 48
+    assert max(asked) <= 2
+    assert [(s.name, s.attempts) for s in record.stages] == [("prepare", 1), ("evaluate", 2), ("publish", 1)]
+
+
+def test_a_message_that_is_delivered_twice_runs_once(world: World) -> None:
+    world.house.seconds_a_row = 0.01
+    world.submit("r", test=60, **ZERO_SHOT)
+    world.worker()
+    world.worker()
+    world.wait(lambda: world.stage("r", "evaluate").attempts > 0)
+    for stage in ("prepare", "evaluate", "evaluate", "publish"):
+        send_stage(world.app, "r", stage, 1)
+    record = world.wait_over("r")
+    for stage in ("prepare", "evaluate", "publish"):
+        send_stage(world.app, "r", stage, 1)
+    world.wait(lambda: world.store.client.llen("nesycd.cpu") == 0)
+    time.sleep(0.3)
+    assert all(world.house.asked["base", f"How many q{i}?"] == 1 for i in range(60))
+    assert world.run("r").stages == record.stages
+    assert [stage.attempts for stage in record.stages] == [1, 1, 1]
+
+
+def test_a_killed_broker_and_killed_services_do_not_fail_a_run(world: World) -> None:
+    world.house.seconds_a_row = 0.015
+    world.submit("r", test=100, **ZERO_SHOT)
+    world.worker()
+    world.wait(lambda: world.stage("r", "evaluate").attempts > 0)
+    world.house.stop()
+    world.broker.kill()
+    time.sleep(2 * 1.1)  # longer than the lease
+    world.broker.start()
+    world.house.start()
+    record = world.wait_over("r")
+    assert [stage.attempts for stage in record.stages] == [1, 1, 1]
+
+
+def test_a_worker_that_is_told_to_stop_hands_back_without_counting_an_attempt(world: World) -> None:
+    world.house.seconds_a_row = 0.02
+    world.submit("r", test=100, **ZERO_SHOT)
+    first = world.worker()
+    world.wait(lambda: world.stage("r", "evaluate").attempts > 0)
+    began = time.monotonic()
+    assert first.stop() == 0
+    assert time.monotonic() - began < 8
+    assert world.run("r").state == "QUEUED" and world.store.owner("r") == ""
+    world.worker()
+    assert world.wait_over("r").stages[1].attempts == 1
+
+
+def test_a_run_is_cancelled_between_rows_and_resumed_from_there(world: World) -> None:
+    world.house.seconds_a_row = 0.02
+    world.submit("r", test=100, **ZERO_SHOT)
+    world.worker()
+    world.wait(lambda: world.stage("r", "evaluate").done >= 48)
+    world.store.cancel("r")
+    assert world.run("r").state == "CANCELLING"
+    record = world.wait_over("r", "CANCELLED", patience=5)
+    assert record.stages[1].state == "CANCELLED"
+    assert world.store.resume("r") == "OK"
+    send_stage(world.app, "r", "evaluate", 1)
+    world.wait_over("r")
+    assert all(world.house.asked["base", f"How many q{i}?"] == 1 for i in range(48))
+
+
+def test_a_stage_that_kills_every_worker_ends_the_run_with_its_reason(world: World) -> None:
+    over = threading.Event()
+    world.house.on_answer = lambda _: os.kill(world.workers[-1].popen.pid, signal.SIGKILL)  # type: ignore[union-attr]
+
+    def supervise() -> None:
+        while not over.is_set():
+            if not world.workers or world.workers[-1].popen.poll() is not None:  # type: ignore[union-attr]
+                world.worker()
+            time.sleep(0.05)
+
+    world.submit("r", **ZERO_SHOT)
+    supervisor = threading.Thread(target=supervise)
+    supervisor.start()
+    try:
+        record = world.wait_over("r", "FAILED")
+    finally:
+        over.set()
+        supervisor.join()
+    assert record.error and record.error["reason"] == "WORKER_LOST" and record.error["stage"] == "evaluate"
+    assert record.stages[1].attempts == 3
+
+
+def test_what_a_user_must_mend_fails_the_run_at_once(world: World) -> None:
+    make_tiny_model(world.folder / "artifacts" / "models" / "tiny")
+    student = {"base_model": "tiny"}
+    world.house.teacher_error = FailedPrecondition("set the key", reason="TEACHER_KEY_REFUSED")
+    (world.folder / "bad.jsonl").write_text('{"id": "1", "task": "a", "question": "b"}\n')
+    test = world.data(2)
+    world.submit("key", method="std-cot", student=student)
+    world.submit("data", method="std-cot", student=student, data={"train": str(world.folder / "bad.jsonl"), "test": test})
+    world.submit("file", method="std-cot", student=student, data={"train": "/nowhere.jsonl", "test": test})
+    world.submit("model", method="std-cot", student={"base_model": "none"})
+    world.worker()
+    told = {}
+    for run_id in ("key", "data", "file", "model"):
+        record = world.wait_over(run_id, "FAILED")
+        assert record.error and max(stage.attempts for stage in record.stages) == 1
+        told[run_id] = (record.error["stage"], record.error["reason"], record.error["message"])
+    assert told["key"][:2] == ("rationalize", "TEACHER_KEY_REFUSED")
+    assert told["data"][:2] == ("prepare", "INVALID_DATA") and "bad.jsonl:1: the row has no 'answer'" in told["data"][2]
+    assert told["file"][:2] == ("prepare", "DATA_NOT_FOUND") and "/nowhere.jsonl" in told["file"][2]
+    assert told["model"][:2] == ("prepare", "MODEL_NOT_FOUND")
+    assert not (world.folder / "artifacts" / "stages" / "rationalize").exists() or not list(
+        (world.folder / "artifacts" / "stages" / "rationalize").rglob("manifest.json")
+    )
+
+
+def test_another_python_program_submits_a_run_as_a_task(world: World) -> None:
+    world.worker()
+    spec = {"name": "task", "data": {"train": world.data(2, "t"), "test": world.data(2)}, **ZERO_SHOT}
+    results = [world.app.send_task("nesycd.run", args=[spec], kwargs={"run_id": "same"}) for _ in range(2)]
+    assert [result.get(timeout=30) for result in results] == [{"run": "runs/same"}] * 2
+    made = world.app.send_task("nesycd.run", args=[spec]).get(timeout=30)["run"]
+    world.wait_over("same")
+    world.wait_over(made.removeprefix("runs/"))
+    try:
+        world.app.send_task("nesycd.run", args=[{**spec, "sed": 1}]).get(timeout=30)
+        raise AssertionError("a wrong spec was taken")
+    except ValueError as error:
+        assert "sed: there is no such field" in str(error)
