@@ -16,7 +16,8 @@ from jobs import training
 from jobs.context import Context, HandBack
 from jobs.spec import Phase
 from method.digests import digest_files
-from method.mixtures import TrainingExample
+from method.mixtures import Fit, TrainingExample
+from method.prompts import QuestionTooLong, fit_entries
 from services.common.errors import FailedPrecondition, NotFound, register_reason
 
 MODEL_NOT_FOUND = register_reason(
@@ -29,16 +30,6 @@ TRAINING_IMPOSSIBLE = register_reason(
     "The student cannot be trained with these rows, this model or these settings.",
     "Do what the message says; docs/training.md explains the settings.",
 )
-
-
-def general_adapter(run_id: str) -> str:
-    """Name of the adapter of general distillation."""
-    return f"adapters/{run_id}-general@1"
-
-
-def augmented_adapter(run_id: str, round_: int) -> str:
-    """Name of the adapter of augmented distillation."""
-    return f"adapters/{run_id}@{round_}"
 
 
 def base_model_digest(context: Context) -> str:
@@ -118,32 +109,39 @@ def train_adapter(
     return {"training": {**told, "dropped": len(result.dropped)}}
 
 
-def put_adapter(context: Context, name: str) -> None:
-    """Copies the stage's adapter to where adapters are served from, its manifest last.
+async def serve_adapter(context: Context, adapter: str, version: int) -> None:
+    """Copies the stage's adapter to where adapters are served from, its manifest last, and has the student load it.
+
+    A version never changes: where another adapter has it already (an earlier run of the same id), the next free one is taken.
 
     Args:
         context: The stage; its folder is complete.
-        name: `adapters/{adapter}@{version}`.
+        adapter: The adapter's id.
+        version: The version that is wanted.
     """
-    adapter, _, version = name.removeprefix("adapters/").partition("@")
-    where = ("adapters", adapter, version)
-    files = {}
-    for file in (training.ADAPTER_FILE, training.ADAPTER_CONFIG):
-        content = context.folder.read(f"adapter/{file}")
-        files[file] = hashlib.sha256(content).hexdigest()
-    known = context.artifacts.read_json(*where, "manifest.json")
-    if known and known.get("files") == files:
-        return
-    for file in files:
-        context.artifacts.write(context.folder.read(f"adapter/{file}"), *where, file)
-    manifest = {
-        "base_model": context.spec.student.base_model,
-        "base_digest": (context.inputs["prepare"].manifest() or {}).get("base_digest", ""),
-        "files": files,
-        "run": context.run_name,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-    context.artifacts.write(json.dumps(manifest, indent=2).encode(), *where, "manifest.json")
+    contents = {file: context.folder.read(f"adapter/{file}") for file in (training.ADAPTER_FILE, training.ADAPTER_CONFIG)}
+    files = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
+    while True:
+        where = ("adapters", adapter, str(version))
+        known = context.artifacts.read_json(*where, "manifest.json")
+        if known is None or known.get("files") == files:
+            break
+        version += 1
+    if known is None:
+        for file, content in contents.items():
+            context.artifacts.write(content, *where, file)
+        manifest = {
+            "base_model": context.spec.student.base_model,
+            "base_digest": (context.inputs["prepare"].manifest() or {}).get("base_digest", ""),
+            "files": files,
+            "run": context.run_name,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        context.artifacts.write(json.dumps(manifest, indent=2).encode(), *where, "manifest.json")
+    name = f"adapters/{adapter}@{version}"
+    await load_adapter(context, name)
+    context.store.progress(context.run_id, context.stage, context.round, context.lease.token, {"adapter": name})
+    context.store.annotate(context.run_id, adapter=name)
 
 
 async def load_adapter(context: Context, name: str) -> None:
@@ -151,6 +149,23 @@ async def load_adapter(context: Context, name: str) -> None:
     await context.services.call(
         context.services.student.LoadAdapter, LoadAdapterRequest(adapter=name), what="student", seconds=300
     )
+
+
+def fitting(context: Context) -> Fit:
+    """What of a row's entries fits a training row, as the student's server decides it: whole entries go, the last first."""
+    from transformers import AutoTokenizer
+
+    folder = context.artifacts.local("models", context.spec.student.base_model)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    budget = context.spec.training.max_length - context.spec.evaluate.max_new_tokens
+
+    def fit(question: str, entries: Sequence[str]) -> Sequence[str]:
+        try:
+            return fit_entries(question, entries, count_tokens=lambda text: len(tokenizer(text).input_ids), budget=budget)
+        except QuestionTooLong:
+            return []
+
+    return fit
 
 
 def asdict_of(model: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from google.protobuf import json_format, struct_pb2
@@ -132,7 +133,7 @@ async def ask_teacher(
             told = time.monotonic()
             await context.usage()
 
-    await in_parallel([lambda n=n, s=s: one(n, s) for n, s in open_shards], parallel)
+    await in_parallel([partial(one, number, shard) for number, shard in open_shards], parallel)
     return shards.all(len(ids))
 
 

@@ -76,6 +76,7 @@ class Patience:
         now = time.monotonic()
         self._since = self._since or now
         if now - self._since > self._seconds:
+            error.message = f"the {what} service was away for {now - self._since:.0f} seconds: {error.message}"
             raise error
         pause = max(min(_LONGEST_PAUSE, 0.2 * 2**self._attempt), min(error.retry_after or 0.0, 60.0))
         self._attempt = min(self._attempt + 1, 10)

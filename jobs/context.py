@@ -82,6 +82,7 @@ class Context:
         services: The services.
         lease: The run's lease.
         rounds: Folders of stages by (name, round).
+        adapters: Adapters that stages made, by (name, round): `adapters/{adapter}@{version}`.
     """
 
     run_id: str
@@ -92,10 +93,11 @@ class Context:
     store: RunStore
     artifacts: Artifacts
     lease: Lease
-    folder: StageFolder = None  # type: ignore[assignment] - known once the inputs are
+    folder: StageFolder = field(init=False)  # known once the inputs are
     inputs: dict[str, StageFolder] = field(default_factory=dict)
     rounds: dict[tuple[str, int], StageFolder] = field(default_factory=dict)
-    services: Services = None  # type: ignore[assignment]
+    adapters: dict[tuple[str, int], str] = field(default_factory=dict)
+    services: Services = field(init=False)
     _asked: float = 0.0
     _told: float = 0.0
     _began: float = field(default_factory=time.monotonic)
@@ -117,6 +119,16 @@ class Context:
     def knowledge_base(self) -> str:
         """`knowledgeBases/{knowledge_base}`."""
         return f"knowledgeBases/{self.knowledge_base_id}"
+
+    @property
+    def general_adapter(self) -> str:
+        """S_P."""
+        return self.adapters["train-general", 1]
+
+    @property
+    def augmented_adapter(self) -> str:
+        """S_E of the latest round."""
+        return next(name for (stage, _), name in reversed(self.adapters.items()) if stage == "train-augmented")
 
     # --- stopping
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from nesycd.knowledge.v1 import SearchMode
 from nesycd.student.v1 import (
@@ -30,7 +31,7 @@ def retrieval(context: Context, *, exclude_case: str = "") -> Retrieval:
         exclude_case: Entries whose only source is this row are left out.
     """
     knowledge = context.spec.knowledge
-    mode = RetrievalMode.Value(f"RETRIEVAL_MODE_{knowledge.mode.upper() or 'UNSPECIFIED'}")
+    mode = cast(RetrievalMode, RetrievalMode.Value(f"RETRIEVAL_MODE_{knowledge.mode.upper() or 'UNSPECIFIED'}"))
     return Retrieval(
         knowledge_base=context.knowledge_base, top_k=knowledge.top_k, mode=mode, exclude_sole_source_case=exclude_case
     )
@@ -38,7 +39,7 @@ def retrieval(context: Context, *, exclude_case: str = "") -> Retrieval:
 
 def search_mode(context: Context) -> SearchMode:
     """The same mode for the knowledge store."""
-    return SearchMode.Value(f"SEARCH_MODE_{context.spec.knowledge.mode.upper() or 'UNSPECIFIED'}")
+    return cast(SearchMode, SearchMode.Value(f"SEARCH_MODE_{context.spec.knowledge.mode.upper() or 'UNSPECIFIED'}"))
 
 
 def request_for(

@@ -54,6 +54,7 @@ class StageRecord:
         digest: Of its output folder.
         cost_usd: What the teacher cost in it.
         tokens: What the teacher read and wrote in it.
+        adapter: The adapter that it made, `adapters/{adapter}@{version}`.
     """
 
     name: str
@@ -71,6 +72,7 @@ class StageRecord:
     digest: str = ""
     cost_usd: float = 0.0
     tokens: int = 0
+    adapter: str = ""
 
 
 @dataclass
@@ -286,7 +288,7 @@ def connect(url: str, *, patience: float = 300.0) -> redis.Redis:
         socket_timeout=30,
         health_check_interval=30,
         retry=Retry(ExponentialBackoff(cap=cap, base=0.05), retries),
-        retry_on_error=[ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError],
+        retry_on_error=[ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError],
     )
 
 
@@ -369,7 +371,7 @@ class RunStore:
             version=int(raw.get("version", 0)),
         )
 
-    def list(self, limit: int, after: Sequence[Any] | None = None) -> tuple[list[RunRecord], list[Any] | None]:
+    def page(self, limit: int, after: Sequence[Any] | None = None) -> tuple[list[RunRecord], list[Any] | None]:
         """Runs, newest first.
 
         Args:
@@ -450,7 +452,7 @@ class RunStore:
 
     def annotate(self, run_id: str, **fields: Any) -> None:
         """Writes what is known of the whole run: cost_usd, teacher_tokens, adapter, knowledge_base, report_uri, accuracy."""
-        plain = {k: json.dumps(v) if isinstance(v, dict) else repr(v) if isinstance(v, float) else v for k, v in fields.items()}
+        plain: dict[str | bytes, Any] = {k: json.dumps(v) if isinstance(v, dict) else repr(v) if isinstance(v, float) else v for k, v in fields.items()}
         pipe = self.client.pipeline()
         pipe.hset(self._run(run_id), mapping=plain)
         pipe.hincrby(self._run(run_id), "version", 1)
@@ -460,7 +462,7 @@ class RunStore:
         """Keeps a JSON value of a stage at the first call, and returns what was kept."""
         key = self._stage(run_id, stage, round_)
         self.client.hsetnx(key, f"once:{name}", json.dumps(value))
-        return json.loads(self.client.hget(key, f"once:{name}"))
+        return json.loads(self.client.hget(key, f"once:{name}") or "null")
 
     def end_stage(
         self, run_id: str, stage: str, round_: int, token: str, outcome: str, *, following: tuple[str, int] | None = None,
@@ -580,4 +582,5 @@ def _stage_record(name: str, round_: int, fields: dict[str, str]) -> StageRecord
         digest=fields.get("digest", ""),
         cost_usd=number("cost_usd") or 0.0,
         tokens=int(number("tokens") or 0),
+        adapter=fields.get("adapter", ""),
     )

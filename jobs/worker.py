@@ -123,6 +123,8 @@ async def _run_stage(settings: Settings, store: RunStore, record: RunRecord, sta
             break
         context.rounds[done.name, done.round] = StageFolder(artifacts, done.name, done.digest)
         context.inputs[done.name] = context.rounds[done.name, done.round]
+        if done.adapter:
+            context.adapters[done.name, done.round] = done.adapter
     async with Services(settings, context.check, context.note) as services:
         context.services = services
         context.check()

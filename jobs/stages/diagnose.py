@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.adapters import augmented_adapter, general_adapter, load_adapter
+from jobs.adapters import load_adapter
 from jobs.asking import ask_student, rows_of
 from jobs.context import Context
 from jobs.serving import request_for, retrieval
@@ -31,7 +31,7 @@ def relevant(context: Context) -> dict[str, Any]:
 async def run(context: Context) -> dict[str, Any]:
     rows = rows_of(context, "train.jsonl")
     again = context.round > 1
-    adapter = augmented_adapter(context.run_id, context.round - 1) if again else general_adapter(context.run_id)
+    adapter = context.augmented_adapter if again else context.general_adapter
     await load_adapter(context, adapter)
     samples = context.spec.diagnose.samples
     answered: list[list[dict[str, Any]]] = []

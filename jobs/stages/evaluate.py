@@ -18,7 +18,7 @@ from typing import Any
 from nesycd.knowledge.v1 import RecordFeedbackRequest
 from nesycd.teacher.v1 import GenerateResponse
 
-from jobs.adapters import augmented_adapter, general_adapter, load_adapter
+from jobs.adapters import load_adapter
 from jobs.asking import ask_student, ask_teacher, rows_of, shuffled, teacher_request
 from jobs.context import Context
 from jobs.knowledge import import_knowledge
@@ -122,7 +122,7 @@ class _Evaluation:
         )
 
     async def general(self) -> None:
-        adapter = general_adapter(self.context.run_id)
+        adapter = self.context.general_adapter
         await load_adapter(self.context, adapter)
         await self._ask("general", self.rows, lambda i: request_for(self.context, self.rows[i].row, adapter))
 
@@ -198,7 +198,7 @@ class _Evaluation:
         )  # fmt: skip
 
     async def _augmented_adapter(self) -> str:
-        adapter = augmented_adapter(self.context.run_id, self.context.round)
+        adapter = self.context.augmented_adapter
         await load_adapter(self.context, adapter)
         return adapter
 

@@ -38,7 +38,7 @@ def relevant(context: Context) -> dict[str, Any]:
 async def run(context: Context) -> dict[str, Any]:
     contents = _read(context)
     # All is checked before anything is written.
-    parsed = {name: rows.parse(*reversed(contents[name])) for name in ("train", "test")}
+    parsed = {name: rows.parse(contents[name][1], contents[name][0]) for name in ("train", "test")}
     expert = expert_file(context.spec.data.expert)
     if expert:
         text = contents["expert"][1]

@@ -12,7 +12,7 @@ from typing import Any
 
 from nesycd.student.v1 import Alias, SetAliasRequest
 
-from jobs.adapters import augmented_adapter, general_adapter, load_adapter
+from jobs.adapters import load_adapter
 from jobs.context import Context
 from jobs.serving import retrieval
 
@@ -25,9 +25,7 @@ def relevant(context: Context) -> dict[str, Any]:
 
 def adapter_of(context: Context) -> str:
     """The adapter that the run made last; "" for a method that trains none."""
-    if "train-augmented" in context.inputs:
-        return augmented_adapter(context.run_id, context.round)
-    return general_adapter(context.run_id) if "train-general" in context.inputs else ""
+    return list(context.adapters.values())[-1] if context.adapters else ""
 
 
 async def run(context: Context) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from nesycd.knowledge.v1 import BatchSearchEntriesRequest, SearchEntriesRequest
 from nesycd.teacher.v1 import GenerateResponse
 
-from jobs.adapters import asdict_of, augmented_adapter, load_adapter, put_adapter, train_adapter
+from jobs.adapters import asdict_of, fitting, serve_adapter, train_adapter
 from jobs.asking import ask_teacher, read_json_answer, rows_of, shuffled, teacher_request
 from jobs.clients import row_error
 from jobs.context import Context
@@ -48,7 +48,9 @@ async def run(context: Context) -> dict[str, Any]:
         found = await _retrieve(context, rows)
         context.folder.write_jsonl("retrieved.jsonl", [{"id": i, "entries": texts} for i, texts in found.items()])
     entries = {r["id"]: r["entries"] for r in context.folder.read_jsonl("retrieved.jsonl")}
-    common: dict[str, Any] = {"seed": spec.seed, "descriptions": spec.student.task_descriptions}
+    common: dict[str, Any] = {
+        "seed": spec.seed, "descriptions": spec.student.task_descriptions, "fit": fitting(context),
+    }  # fmt: skip
     made: dict[str, Any] = {}
     if recipe == "paper":
         hard = {r["id"] for r in context.inputs["diagnose"].read_jsonl("responses.jsonl") if not r["correct"]}
@@ -66,10 +68,7 @@ async def run(context: Context) -> dict[str, Any]:
 
 
 async def settle(context: Context, manifest: dict[str, Any]) -> None:
-    name = augmented_adapter(context.run_id, context.round)
-    put_adapter(context, name)
-    await load_adapter(context, name)
-    context.store.annotate(context.run_id, adapter=name)
+    await serve_adapter(context, context.run_id, context.round)
     steps = manifest["training"]["steps"]
     context.progress(steps, steps, unit="steps", force=True)
 

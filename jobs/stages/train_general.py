@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.adapters import asdict_of, general_adapter, load_adapter, put_adapter, train_adapter
+from jobs.adapters import asdict_of, serve_adapter, train_adapter
 from jobs.asking import rows_of
 from jobs.context import Context
 from jobs.stages.rationalize import rationales_of
@@ -40,9 +40,6 @@ async def run(context: Context) -> dict[str, Any]:
 
 
 async def settle(context: Context, manifest: dict[str, Any]) -> None:
-    name = general_adapter(context.run_id)
-    put_adapter(context, name)
-    await load_adapter(context, name)
-    context.store.annotate(context.run_id, adapter=name)
+    await serve_adapter(context, f"{context.run_id}-general", 1)
     steps = manifest["training"]["steps"]
     context.progress(steps, steps, unit="steps", force=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from google.protobuf import json_format, struct_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 from nesycd.runs.v1 import Run, RunError, RunState, Stage
@@ -44,7 +46,7 @@ def _stage(stage: StageRecord) -> Stage:
 
 
 def _state(state: str) -> RunState:
-    return RunState.Value(f"RUN_STATE_{state}")
+    return cast(RunState, RunState.Value(f"RUN_STATE_{state}"))
 
 
 def _timestamp(seconds: float) -> Timestamp:

@@ -109,7 +109,7 @@ class RunServicer(RunServiceServicer):
     async def ListRuns(self, request: ListRunsRequest, context: grpc.aio.ServicerContext) -> ListRunsResponse:
         size = page_size(request.page_size)
         after = decode_page_token(_LIST, request.page_token)
-        runs, following = await self._do(lambda: self._store.list(size, after))
+        runs, following = await self._do(lambda: self._store.page(size, after))
         token = encode_page_token(_LIST, following) if following else ""
         return ListRunsResponse(runs=[run_message(run) for run in runs], next_page_token=token)
 

@@ -171,7 +171,7 @@ def test_pages_hold_every_run_once_newest_first(store: state.RunStore) -> None:
     seen: list[str] = []
     after = None
     while True:
-        runs, after = store.list(2, after)
+        runs, after = store.page(2, after)
         seen += [run.id for run in runs]
         if after is None:
             break
