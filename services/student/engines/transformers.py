@@ -8,6 +8,8 @@ key-value cache at every token and keeps finished rows until the last one ends:
   taken by the last row, so that only rows that still write cost time;
 - grouped-query attention reads keys and values once for all heads of a group;
 - the vocabulary's logits are computed for the last position only;
+- on a CPU, weights are laid out once for oneDNN's matrix kernels: from a few rows on that is 1.3 to
+  2.5 times the speed of `torch.nn.Linear`;
 - an adapter's LoRA matrices are added to a copy of the weights that they change. The last
   few such copies are kept, so changing between hot adapters costs nothing, and the base
   weights are never written to.
@@ -37,6 +39,8 @@ _PREFILL_TOKENS = 1024
 """Padded tokens that are read at once: enough to fill the cores, few enough to pad little."""
 _CACHE_TOKENS = 24576
 """Columns x rows of a batch's key-value buffer; larger batches are done in turns."""
+_LAYOUT_ROWS = 48
+"""Rows that the weights' layout is chosen for."""
 _CHUNK_TOKENS = 4
 """Tokens between two pieces of a streamed answer."""
 _EXACT_OPTIONS = ("use_dora", "modules_to_save", "layer_replication", "trainable_token_indices", "fan_in_fan_out")
@@ -73,13 +77,40 @@ def _grouped_attention(
         grouped = query.reshape(batch, groups, heads // groups, size)
         mixed = functional.scaled_dot_product_attention(grouped, key, value, attn_mask=attention_mask, scale=scale)
         return mixed.reshape(batch, 1, heads, size), None
-    if heads != groups:
-        key, value = (part.repeat_interleave(heads // groups, dim=1) for part in (key, value))
-    mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scale)
+    mixed = functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=attention_mask, scale=scale, enable_gqa=heads != groups
+    )
     return mixed.transpose(1, 2), None
 
 
 AttentionInterface.register(_ATTENTION, _grouped_attention)
+
+
+class _Linear(nn.Module):
+    """A linear layer without a weight of its own: the engine points it at the base's or at an adapter's.
+
+    On a CPU the weight is in oneDNN's own layout, as torch's compiler (inductor) lays out frozen weights.
+    """
+
+    def __init__(self, like: nn.Linear) -> None:
+        super().__init__()
+        self.bias = like.bias
+        self.packs = like.weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        self.matrix: Tensor | None = None
+
+    def lay_out(self, weight: Tensor) -> Tensor:
+        """A weight as `forward` wants it. The layout is the best one for many rows; one row alone uses it, too."""
+        return torch.ops.mkldnn._reorder_linear_weight(weight, _LAYOUT_ROWS) if self.packs else weight.detach()
+
+    def use(self, weight: Tensor) -> None:
+        """Computes with this weight, as `lay_out` gave it, from now on."""
+        self.matrix = weight
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """hidden x weight^T + bias."""
+        if self.packs:
+            return torch.ops.mkldnn._linear_pointwise(hidden, self.matrix, self.bias, "none", [], "")
+        return functional.linear(hidden, self.matrix, self.bias)
 
 
 class _Columns:
@@ -191,11 +222,18 @@ class TransformersEngine:
             config.eos_token_id, self._tokenizer.eos_token_id, getattr(generation, "eos_token_id", None)
         )
         self._line_ends = self._tokens_with_line_end()
-        self._base = {
-            name: module.weight for name, module in self._model.named_modules() if isinstance(module, nn.Linear)
-        }
+        self._base: dict[str, Tensor] = {}
+        self._linears: dict[str, _Linear] = {}
+        for name, module in list(self._model.named_modules()):
+            if isinstance(module, nn.Linear):
+                self._base[name] = module.weight
+                self._linears[name] = _Linear(module)
+                self._model.set_submodule(name, self._linears[name])
+        with torch.inference_mode():
+            self._laid_out = {name: self._linears[name].lay_out(weight) for name, weight in self._base.items()}
         self._hot_adapters = max(1, hot_adapters)
-        self._merged: OrderedDict[LoraWeights, dict[str, nn.Parameter]] = OrderedDict()
+        self._merged: OrderedDict[LoraWeights, dict[str, Tensor]] = OrderedDict()
+        self._point_at({})
         self._active: LoraWeights | None = None
 
     def _tokens_with_line_end(self) -> frozenset[int]:
@@ -255,7 +293,7 @@ class TransformersEngine:
         """Points the model's layers at an adapter's merged weights, or at the base's."""
         if adapter is self._active:
             return
-        weights: dict[str, nn.Parameter] = {}
+        weights: Mapping[str, Tensor] = {}
         if adapter is not None:
             if adapter not in self._merged:
                 while len(self._merged) >= self._hot_adapters:
@@ -263,15 +301,18 @@ class TransformersEngine:
                 self._merged[adapter] = {name: self._merge(name, adapter) for name in adapter.pairs}
             self._merged.move_to_end(adapter)
             weights = self._merged[adapter]
-        for name, base in self._base.items():
-            self._model.get_submodule(name).weight = weights.get(name, base)
+        self._point_at(weights)
         self._active = adapter
 
-    def _merge(self, module: str, adapter: LoraWeights) -> nn.Parameter:
+    def _point_at(self, weights: Mapping[str, Tensor]) -> None:
+        for name, linear in self._linears.items():
+            linear.use(weights.get(name, self._laid_out[name]))
+
+    def _merge(self, module: str, adapter: LoraWeights) -> Tensor:
         base = self._base[module]
         down, up = (matrix.to(self._device, torch.float32) for matrix in adapter.pairs[module])
         merged = torch.addmm(base.float(), up, down, alpha=adapter.scaling)
-        return nn.Parameter(merged.to(base.dtype), requires_grad=False)
+        return self._linears[module].lay_out(merged.to(base.dtype))
 
     # --- writing ----------------------------------------------------------------------------------
 
