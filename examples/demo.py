@@ -70,11 +70,13 @@ def main() -> None:
     nesycd("run", str((FAMILIES / "demo.yaml").relative_to(ROOT)), "--id", run_id)
     run = nesycd("watch", run_id, "--json", capture=True, show=False)
     edit_one_entry(run["knowledge_base"])
+    say("What it all comes to")
+    nesycd("report", run_id)
     say(f"Done in {(time.monotonic() - begun) / 60:.1f} minutes")
     report = run["report_uri"].removeprefix("file://")
     print(f"The report:      {report}")
-    print('Ask for yourself: .venv/bin/nesycd ask "How many legs do 4 beetles have?"')
-    print("Correct it:       .venv/bin/nesycd kb search beetles, then .venv/bin/nesycd kb edit NAME")
+    print('Ask for yourself: .venv/bin/nesycd ask "How many legs do 10 weevils have?"')
+    print("Correct it:       .venv/bin/nesycd kb search weevils, then .venv/bin/nesycd kb edit NAME")
     print("Stop everything:  .venv/bin/nesycd down")
 
 
