@@ -28,7 +28,7 @@ MODEL_NOT_FOUND = register_reason(
 TRAINING_IMPOSSIBLE = register_reason(
     "TRAINING_IMPOSSIBLE",
     "The student cannot be trained with these rows, this model or these settings.",
-    "Do what the message says; docs/training.md explains the settings.",
+    "Do what the message says; docs/run-spec.md explains the settings.",
 )
 
 

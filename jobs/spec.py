@@ -100,7 +100,7 @@ class Training(_Strict):
     checkpoint_steps: Annotated[int, Field(ge=1, le=100_000)] = 10
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     schedule: Literal["linear", "cosine"] = "linear"
-    warmup: Annotated[float, Field(ge=0, le=1)] = 0.06
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     gradient_checkpointing: bool = False
 
@@ -135,17 +135,6 @@ class RunSpec(_Strict):
     evaluate: Evaluate = Evaluate()
     publish: Publish = Publish()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _without_expert(cls, given: Any) -> Any:
-        """Without a file to import, "imported" is no default condition."""
-        if not isinstance(given, Mapping):
-            return given
-        data, evaluate = given.get("data"), given.get("evaluate", {})
-        if not isinstance(data, Mapping) or data.get("expert") or not isinstance(evaluate, Mapping) or "conditions" in evaluate:
-            return given
-        return {**given, "evaluate": {**evaluate, "conditions": [c for c in Evaluate().conditions if c != "imported"]}}
-
     @model_validator(mode="after")
     def _whole(self) -> Self:
         try:
@@ -157,8 +146,6 @@ class RunSpec(_Strict):
         conditions = self.evaluate.conditions
         if len(set(conditions)) != len(conditions):
             raise ValueError("evaluate.conditions: a condition is named twice")
-        if "imported" in conditions and not self.data.expert:
-            raise ValueError("evaluate.conditions: 'imported' needs data.expert, the file that is imported")
         return self
 
     def plan(self) -> list[tuple[str, int]]:

@@ -6,6 +6,7 @@ token costs time at every request.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from method.answers import split_rationale
 
 TRIGGER = "Therefore, the answer is"
 MODES = ("cot", "answer", "zero_shot")
+_QUESTION_LINE = re.compile(r"^Question:", re.MULTILINE)
 _ZERO_SHOT = f'Answer the question. Think step by step and end with "{TRIGGER}".\n'
 
 Message = dict[str, str]
@@ -183,7 +185,7 @@ def _message(task: str, instructions: str, sections: Mapping[str, str], question
     parts = [f"Task: {task}", instructions, ""]
     for title, text in sections.items():
         # A student may invent a next question: its line must not pass for the real one.
-        parts += [f"{title}:", text.strip().replace("\nQuestion:", "\n Question:"), ""]
+        parts += [f"{title}:", _QUESTION_LINE.sub(" Question:", text.strip()), ""]
     parts += ["Question:", question.strip()]
     return [{"role": "user", "content": "\n".join(parts)}]
 

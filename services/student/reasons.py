@@ -45,7 +45,7 @@ ALIAS_NOT_FOUND = register_reason(
 ARTIFACTS_UNAVAILABLE = register_reason(
     "ARTIFACTS_UNAVAILABLE",
     "The artifact store cannot be read.",
-    "Check ARTIFACTS_URL, the credentials and the network; repeat when the store is back.",
+    "Check NESYCD_STUDENT_ARTIFACTS_URL, the credentials and the network; repeat when the store is back.",
 )
 KNOWLEDGE_UNAVAILABLE = register_reason(
     "KNOWLEDGE_UNAVAILABLE",
@@ -54,8 +54,8 @@ KNOWLEDGE_UNAVAILABLE = register_reason(
 )
 KNOWLEDGE_REFUSED = register_reason(
     "KNOWLEDGE_REFUSED",
-    "A service may not call the knowledge service, or the two speak different versions of the contract.",
-    "Check PEER_TOKEN and the TLS settings of the calling service, and that both are of the same release.",
+    "The student may not call the knowledge service, or the two speak different versions of the contract.",
+    "Check NESYCD_STUDENT_PEER_TOKEN and the other NESYCD_STUDENT_PEER_ settings (TLS), and that both services are of the same release.",
 )
 KNOWLEDGE_NOT_CONFIGURED = register_reason(
     "KNOWLEDGE_NOT_CONFIGURED",

@@ -41,7 +41,7 @@ def test_the_least_spec_gets_defaults_and_survives_a_round_trip() -> None:
         ({"data": "x"}, "spec.data", "must be a mapping of fields, not 'x'"),
         ({"knowledge": {"mode": "bm26"}}, "spec.knowledge.mode", "'bm25'"),
         ({"evaluate": {"conditions": ["general", "general"]}}, "spec.evaluate.conditions", "twice"),
-        ({"evaluate": {"conditions": ["imported"]}}, "spec.evaluate.conditions", "data.expert"),
+        ({"training": {"warmup": 1}}, "spec.training.warmup", "less than 1"),
         ({"method": "std-cot", "rounds": 2}, "spec.rounds", "one round only"),
         ({"student": {"base_model": "../x"}}, "spec.student.base_model", "not valid"),
     ],

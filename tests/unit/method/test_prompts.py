@@ -82,6 +82,13 @@ def test_each_teacher_message_names_its_job_first_and_the_question_last() -> Non
             assert again != messages
 
 
+@pytest.mark.parametrize("response", ["Question: How many?\nAnswer: 3.", "Question:\nWho?", "3.\nQuestion:\nWho?"])
+def test_a_question_that_the_student_invents_is_not_taken_for_the_real_one(response: str) -> None:
+    content = prompts.knowledge_messages(ROW, response)[0]["content"]
+    assert [line for line in content.splitlines() if line.startswith("Question:")] == ["Question:"]
+    assert prompts.read_messages([{"role": "user", "content": content}])["question"] == ROW.question
+
+
 def test_the_teacher_sees_the_response_whole_and_the_answer_only_on_request() -> None:
     shown = prompts.read_messages(prompts.knowledge_messages(ROW, "Answer: weasel 18.", True))
     assert (shown["response"], shown["answer"]) == ("Answer: weasel 18.", "24")
