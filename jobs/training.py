@@ -102,7 +102,7 @@ class TrainingSettings:
     learning_rate: float = 1e-3
     epochs: int = 1
     batch_size: int = 8
-    max_tokens_per_batch: int = 1024
+    max_tokens_per_batch: int = 512
     max_length: int = 1024
     schedule: Literal["linear", "cosine"] = "linear"
     warmup: float = 0.06
