@@ -92,7 +92,14 @@ def train_adapter(
     context.note("loads the model")
     try:
         result = training.train(
-            examples, base, out, work, settings, start_adapter=start_adapter, on_step=on_step, should_stop=context.should_stop
+            examples,
+            base,
+            out,
+            work,
+            settings,
+            start_adapter=start_adapter,
+            on_step=on_step,
+            should_stop=context.should_stop,
         )
     except training.TrainingStopped:
         if not context.artifacts.is_local:
@@ -119,7 +126,9 @@ async def serve_adapter(context: Context, adapter: str, version: int) -> None:
         adapter: The adapter's id.
         version: The version that is wanted.
     """
-    contents = {file: context.folder.read(f"adapter/{file}") for file in (training.ADAPTER_FILE, training.ADAPTER_CONFIG)}
+    contents = {
+        file: context.folder.read(f"adapter/{file}") for file in (training.ADAPTER_FILE, training.ADAPTER_CONFIG)
+    }
     files = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
     while True:
         where = ("adapters", adapter, str(version))
@@ -161,7 +170,9 @@ def fitting(context: Context) -> Fit:
 
     def fit(question: str, entries: Sequence[str]) -> Sequence[str]:
         try:
-            return fit_entries(question, entries, count_tokens=lambda text: len(tokenizer(text).input_ids), budget=budget)
+            return fit_entries(
+                question, entries, count_tokens=lambda text: len(tokenizer(text).input_ids), budget=budget
+            )
         except QuestionTooLong:
             return []
 

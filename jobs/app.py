@@ -37,7 +37,9 @@ def make_app(settings: Settings) -> Celery:
     Args:
         settings: Where Redis is, and how long things may take.
     """
-    app = Celery("nesycd", broker=settings.redis_url, backend=settings.redis_url, include=["jobs.tasks"], set_as_current=False)
+    app = Celery(
+        "nesycd", broker=settings.redis_url, backend=settings.redis_url, include=["jobs.tasks"], set_as_current=False
+    )
     app.conf.update(
         # A message is gone when its work is done, not when it is begun; a worker that dies gives it back.
         task_acks_late=True,
@@ -57,7 +59,12 @@ def make_app(settings: Settings) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         task_publish_retry=True,
-        task_publish_retry_policy={"max_retries": 100, "interval_start": 0.1, "interval_step": 0.3, "interval_max": 3.0},
+        task_publish_retry_policy={
+            "max_retries": 100,
+            "interval_start": 0.1,
+            "interval_step": 0.3,
+            "interval_max": 3.0,
+        },
         task_serializer="json",
         result_serializer="json",
         event_serializer="json",

@@ -35,7 +35,12 @@ def rows_of(context: Context, name: str) -> list[DataRow]:
 
 
 def teacher_request(
-    context: Context, messages: Sequence[Mapping[str, str]], *, caller: str, sample: int = 0, schema: Mapping[str, Any] | None = None
+    context: Context,
+    messages: Sequence[Mapping[str, str]],
+    *,
+    caller: str,
+    sample: int = 0,
+    schema: Mapping[str, Any] | None = None,
 ) -> GenerateRequest:
     """A request that is charged to the run, sampled as its spec says.
 
@@ -169,7 +174,9 @@ async def ask_student(
             continue
         messages = {str(i): BatchAnswerRequest(row_id=str(i), request=request(i)) for i in indices}
         began = time.monotonic()
-        results = await context.services.batch(context.services.student.BatchAnswer, messages, what="student", whole=True)
+        results = await context.services.batch(
+            context.services.student.BatchAnswer, messages, what="student", whole=True
+        )
         seconds = time.monotonic() - began
         records = []
         for i in indices:

@@ -25,9 +25,16 @@ from services.common.errors import NesycdError
 _AWAY = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 _ODD = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
 _ENDS_RUN = frozenset(
-    {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED}
+    {
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
 )
-_ENDS_RUN_REASONS = frozenset({"TEACHER_KEY_REFUSED", "PRICE_UNKNOWN", "BUDGET_EXHAUSTED", "NO_EMBEDDER", "CACHE_DAMAGED"})
+_ENDS_RUN_REASONS = frozenset(
+    {"TEACHER_KEY_REFUSED", "PRICE_UNKNOWN", "BUDGET_EXHAUSTED", "NO_EMBEDDER", "CACHE_DAMAGED"}
+)
 _ODD_TRIES = 3
 _LONGEST_PAUSE = 5.0
 
@@ -97,7 +104,10 @@ class Services:
     """
 
     def __init__(
-        self, settings: Settings, check: Callable[[], None] = lambda: None, note: Callable[[str], None] = lambda text: None
+        self,
+        settings: Settings,
+        check: Callable[[], None] = lambda: None,
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._settings, self.check, self._note = settings, check, note
         self._channels: list[grpc.aio.Channel] = []

@@ -45,7 +45,9 @@ async def export_knowledge(context: Context) -> bytes:
     return await context.services.download(context.services.knowledge.ExportEntries, request, what="knowledge")
 
 
-async def import_knowledge(context: Context, content: bytes, file: str, *, author: str, reason: str) -> ImportEntriesResponse:
+async def import_knowledge(
+    context: Context, content: bytes, file: str, *, author: str, reason: str
+) -> ImportEntriesResponse:
     """Reads a file of entries into the run's knowledge base, all of it or nothing. Done twice it changes nothing more.
 
     Args:
@@ -67,7 +69,9 @@ async def import_knowledge(context: Context, content: bytes, file: str, *, autho
     )
     pieces = [content[start : start + _PIECE] for start in range(0, len(content), _PIECE)]
     messages = [ImportEntriesRequest(options=options), *(ImportEntriesRequest(data=piece) for piece in pieces)]
-    response = await context.services.call(context.services.knowledge.ImportEntries, messages, what="knowledge", seconds=600)
+    response = await context.services.call(
+        context.services.knowledge.ImportEntries, messages, what="knowledge", seconds=600
+    )
     if response.problems:
         places = [(f"{file}:{p.line}", p.error.message) for p in response.problems[:10]]
         text = "; ".join(f"{place}: {sentence}" for place, sentence in places)

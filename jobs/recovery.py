@@ -19,7 +19,11 @@ _LOST_IN_QUEUE_SECONDS = 600.0
 
 
 def recover_orphans(
-    store: RunStore, send: Callable[[str, str, int], None], *, missed: dict[str, float] | None = None, grace: float = 0.0
+    store: RunStore,
+    send: Callable[[str, str, int], None],
+    *,
+    missed: dict[str, float] | None = None,
+    grace: float = 0.0,
 ) -> list[str]:
     """Sends the runs again that nobody works at and nobody will.
 

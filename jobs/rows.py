@@ -65,7 +65,9 @@ def parse(content: bytes, file: str) -> list[DataRow]:
         try:
             row = _row(line)
             if row.row.id in seen:
-                raise ValueError(f"id {row.row.id!r} stands in line {seen[row.row.id]} already; every row needs an id of its own")
+                raise ValueError(
+                    f"id {row.row.id!r} stands in line {seen[row.row.id]} already; every row needs an id of its own"
+                )
         except ValueError as error:
             problems.append((f"{file}:{number}", str(error)))
             continue
@@ -101,7 +103,7 @@ def _row(line: str) -> DataRow:
     except RecursionError:
         raise ValueError("not a JSON object (nested too deeply)") from None
     if not isinstance(record, dict):
-        raise ValueError("not a JSON object; a row looks like {\"id\": ..., \"task\": ..., \"question\": ..., \"answer\": ...}")
+        raise ValueError('not a JSON object; a row looks like {"id": ..., "task": ..., "question": ..., "answer": ...}')
     for name in _FIELDS:
         value = record.get(name)
         if value is None:

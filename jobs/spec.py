@@ -39,7 +39,9 @@ class Data(_Strict):
 class Student(_Strict):
     """The small model."""
 
-    base_model: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = "smollm2-135m-instruct"
+    base_model: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = (
+        "smollm2-135m-instruct"
+    )
     task_descriptions: dict[str, str] = {}
 
 

@@ -114,7 +114,9 @@ local function touch(run) redis.call('HINCRBY', run, 'version', 1) end
 """
 
 # KEYS run index active request | ARGV id now request_seconds field value ...
-_CREATE = _TOUCH + """
+_CREATE = (
+    _TOUCH
+    + """
 if ARGV[3] ~= '0' then
   local known = redis.call('GET', KEYS[4])
   if known then return {'REPEATED', known} end
@@ -127,9 +129,12 @@ if ARGV[3] ~= '0' then redis.call('SET', KEYS[4], ARGV[1], 'EX', ARGV[3]) end
 touch(KEYS[1])
 return {'CREATED', ARGV[1]}
 """
+)
 
 # KEYS run stage lease active | ARGV id token ttl_ms stage round now most dead
-_TAKE = _TOUCH + """
+_TAKE = (
+    _TOUCH
+    + """
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then return 'ABSENT' end
 if redis.call('HGET', KEYS[1], 'stage') ~= ARGV[4] or redis.call('HGET', KEYS[1], 'round') ~= ARGV[5] then return 'STALE' end
@@ -156,6 +161,7 @@ redis.call('HSETNX', KEYS[1], 'start_time', ARGV[6])
 touch(KEYS[1])
 return 'TAKEN'
 """
+)
 
 # KEYS run lease | ARGV token ttl_ms: a lease that expired while Redis was away is taken again, unless another has it.
 _RENEW = """
@@ -169,7 +175,9 @@ return 1
 """
 
 # KEYS run stage lease | ARGV token field value ...; only by the owner
-_PROGRESS = _TOUCH + """
+_PROGRESS = (
+    _TOUCH
+    + """
 if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end
 for i = 2, #ARGV, 2 do
   if ARGV[i] == 'saved' then
@@ -182,9 +190,12 @@ end
 touch(KEYS[1])
 return 1
 """
+)
 
 # KEYS run stage lease active | ARGV token now stage_state run_state next_stage next_round error record; only by the owner
-_END_STAGE = _TOUCH + """
+_END_STAGE = (
+    _TOUCH
+    + """
 if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end
 local begun = tonumber(redis.call('HGET', KEYS[2], 'begun') or ARGV[2])
 redis.call('HINCRBYFLOAT', KEYS[2], 'seconds', tostring(tonumber(ARGV[2]) - begun))
@@ -209,9 +220,12 @@ redis.call('DEL', KEYS[3])
 touch(KEYS[1])
 return 1
 """
+)
 
 # KEYS run lease active stage | ARGV id now
-_CANCEL = _TOUCH + """
+_CANCEL = (
+    _TOUCH
+    + """
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then return 'ABSENT' end
 if state == 'QUEUED' or (state ~= 'CANCELLED' and state ~= 'SUCCEEDED' and state ~= 'FAILED' and redis.call('EXISTS', KEYS[2]) == 0) then
@@ -224,9 +238,12 @@ else return state end
 touch(KEYS[1])
 return 'OK'
 """
+)
 
 # KEYS run active stage | ARGV id now
-_RESUME = _TOUCH + """
+_RESUME = (
+    _TOUCH
+    + """
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then return 'ABSENT' end
 if state ~= 'FAILED' and state ~= 'CANCELLED' then return state end
@@ -237,9 +254,12 @@ redis.call('SADD', KEYS[2], ARGV[1])
 touch(KEYS[1])
 return 'OK'
 """
+)
 
 # KEYS run lease stage active | ARGV id now dead queued_before: takes a run from a worker that is gone
-_RECLAIM = _TOUCH + """
+_RECLAIM = (
+    _TOUCH
+    + """
 local state = redis.call('HGET', KEYS[1], 'state')
 local owner = redis.call('GET', KEYS[2])
 if owner and owner ~= ARGV[3] then return 'OWNED' end
@@ -263,6 +283,7 @@ redis.call('HSET', KEYS[3], 'state', 'QUEUED')
 touch(KEYS[1])
 return 'AGAIN'
 """
+)
 
 # KEYS work | ARGV token ttl_ms dead
 _LOCK = """
@@ -436,7 +457,17 @@ class RunStore:
             "stage": stage,
         }
         keys = [self._run(run_id), self._stage(run_id, stage, round_), self._lease(run_id), f"{PREFIX}active"]
-        args = [run_id, token, self.lease_ms, stage, round_, repr(time.time()), self.max_attempts, dead, json.dumps(error)]
+        args = [
+            run_id,
+            token,
+            self.lease_ms,
+            stage,
+            round_,
+            repr(time.time()),
+            self.max_attempts,
+            dead,
+            json.dumps(error),
+        ]
         return self._scripts["take"](keys=keys, args=args)
 
     def renew(self, run_id: str, token: str) -> bool:
@@ -452,7 +483,10 @@ class RunStore:
 
     def annotate(self, run_id: str, **fields: Any) -> None:
         """Writes what is known of the whole run: cost_usd, teacher_tokens, adapter, knowledge_base, report_uri, accuracy."""
-        plain: dict[str | bytes, Any] = {k: json.dumps(v) if isinstance(v, dict) else repr(v) if isinstance(v, float) else v for k, v in fields.items()}
+        plain: dict[str | bytes, Any] = {
+            k: json.dumps(v) if isinstance(v, dict) else repr(v) if isinstance(v, float) else v
+            for k, v in fields.items()
+        }
         pipe = self.client.pipeline()
         pipe.hset(self._run(run_id), mapping=plain)
         pipe.hincrby(self._run(run_id), "version", 1)

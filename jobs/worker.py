@@ -99,7 +99,9 @@ def execute(settings: Settings, store: RunStore, run_id: str, stage: str, round_
     return outcome
 
 
-def _judge(failure: Exception, store: RunStore, run_id: str, stage: str, round_: int) -> tuple[str, dict[str, str] | None]:
+def _judge(
+    failure: Exception, store: RunStore, run_id: str, stage: str, round_: int
+) -> tuple[str, dict[str, str] | None]:
     """Whether a failed stage is tried again. What a user must mend is not."""
     known = errors.from_exception(failure)
     if known is not None:
@@ -114,7 +116,9 @@ def _judge(failure: Exception, store: RunStore, run_id: str, stage: str, round_:
     }
 
 
-async def _run_stage(settings: Settings, store: RunStore, record: RunRecord, stage: str, round_: int, lease: Lease) -> None:
+async def _run_stage(
+    settings: Settings, store: RunStore, record: RunRecord, stage: str, round_: int, lease: Lease
+) -> None:
     module = stages.load(stage)
     artifacts = Artifacts(settings.artifacts_url, settings.scratch_dir)
     context = Context(record.id, stage, round_, parse(record.spec), settings, store, artifacts, lease)
@@ -153,7 +157,9 @@ async def _run_stage(settings: Settings, store: RunStore, record: RunRecord, sta
             context.check()
             context.folder.complete(manifest)
         elif manifest.get("run") != record.id:
-            store.progress(record.id, stage, round_, lease.token, {"reused": "1", "note": f"as in run {manifest.get('run')}"})
+            store.progress(
+                record.id, stage, round_, lease.token, {"reused": "1", "note": f"as in run {manifest.get('run')}"}
+            )
         await module.settle(context, manifest)
 
 

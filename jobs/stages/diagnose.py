@@ -57,7 +57,13 @@ async def run(context: Context) -> dict[str, Any]:
         wrong = next((r for r in one if not r["correct"]), one[0])
         rate = sum(r["correct"] for r in one) / samples
         responses.append(
-            {"id": wrong["id"], "text": wrong["text"], "answer": wrong["answer"], "correct": rate > 0.5, "pass_rate": rate}
+            {
+                "id": wrong["id"],
+                "text": wrong["text"],
+                "answer": wrong["answer"],
+                "correct": rate > 0.5,
+                "pass_rate": rate,
+            }
         )
     context.folder.write_jsonl("responses.jsonl", responses)
     return {"rows": len(rows), "correct": sum(r["correct"] for r in responses)}

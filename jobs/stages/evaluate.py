@@ -111,7 +111,14 @@ class _Evaluation:
 
     async def _ask(self, condition: str, rows: Sequence[DataRow], request: Any, **options: Any) -> None:
         self.answers[condition] = await ask_student(
-            self.context, f"answers.{condition}", rows, request, first=self.done, total=self.total, note=condition, **options
+            self.context,
+            f"answers.{condition}",
+            rows,
+            request,
+            first=self.done,
+            total=self.total,
+            note=condition,
+            **options,
         )
         self.done += len(rows)
         self.context.folder.write_jsonl(f"answers.{condition}.jsonl", self.answers[condition])
@@ -175,11 +182,18 @@ class _Evaluation:
             change = read_change(by_id[row_id].row, texts[row_id], said.text)
             if change is None:
                 return {"id": row_id, "reason": "UNCHANGED"}, True
-            return {"id": row_id, "entries": list(change.entries), "rationale": change.rationale, "answer": change.answer}, True
+            return {
+                "id": row_id,
+                "entries": list(change.entries),
+                "rationale": change.rationale,
+                "answer": change.answer,
+            }, True
 
         edits = await ask_teacher(context, "edits", wanted, request, read, first=self.done, total=self.total)
         context.folder.write_jsonl("edits.jsonl", edits)
-        changes = [Counterfactual(e["id"], tuple(e["entries"]), e["rationale"], e["answer"]) for e in edits if "answer" in e]
+        changes = [
+            Counterfactual(e["id"], tuple(e["entries"]), e["rationale"], e["answer"]) for e in edits if "answer" in e
+        ]
         rows = [by_id[change.row_id] for change in changes]
         adapter = await self._augmented_adapter()
 
@@ -237,11 +251,21 @@ def derangement(count: int, seed: int) -> list[int]:
     return other
 
 
-def compare(a: str, answers_a: Sequence[Mapping[str, Any]], b: str, answers_b: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def compare(
+    a: str, answers_a: Sequence[Mapping[str, Any]], b: str, answers_b: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """A paired comparison over the same rows: the difference of accuracy with its interval, and McNemar's test."""
     flags_a, flags_b = [x["correct"] for x in answers_a], [x["correct"] for x in answers_b]
     difference, low, high = paired_difference(flags_a, flags_b)
-    return {"a": a, "b": b, "n": len(flags_a), "difference": difference, "low": low, "high": high, "p": mcnemar(flags_a, flags_b)}
+    return {
+        "a": a,
+        "b": b,
+        "n": len(flags_a),
+        "difference": difference,
+        "low": low,
+        "high": high,
+        "p": mcnemar(flags_a, flags_b),
+    }
 
 
 def helped_and_harmed(
@@ -253,7 +277,8 @@ def helped_and_harmed(
     for answer in reading:
         for entry in answer["entries"]:
             line = table.setdefault(
-                entry["name"] or entry["text"], {"name": entry["name"], "text": entry["text"], "used": 0, "helped": 0, "harmed": 0}
+                entry["name"] or entry["text"],
+                {"name": entry["name"], "text": entry["text"], "used": 0, "helped": 0, "harmed": 0},
             )
             line["used"] += 1
             if answer["id"] in bare:
@@ -279,5 +304,3 @@ def _figures(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "completion_tokens": sum(a["completion_tokens"] for a in answers),
         "seconds": round(sum(a["seconds"] for a in answers), 3),
     }
-
-

@@ -66,7 +66,11 @@ async def run(context: Context) -> dict[str, Any]:
             }  # fmt: skip
             # Sent again whole after a failure: what is known already is merged, which changes nothing, and the order stays.
             results = await context.services.batch(
-                context.services.extraction.BatchExtractKnowledge, messages, what="extraction", key=lambda m: m.case_id, whole=True
+                context.services.extraction.BatchExtractKnowledge,
+                messages,
+                what="extraction",
+                key=lambda m: m.case_id,
+                whole=True,
             )
             journal.put(number, [_case(results[row_id], row_id) for row_id in messages])
             await context.usage()
@@ -87,7 +91,11 @@ async def settle(context: Context, manifest: dict[str, Any]) -> None:
         own = context.folder.read("entries.jsonl")
         if own.strip():
             await import_knowledge(
-                context, _renamed(own, context), "entries.jsonl", author="extraction", reason=f"as in run {manifest.get('run')}"
+                context,
+                _renamed(own, context),
+                "entries.jsonl",
+                author="extraction",
+                reason=f"as in run {manifest.get('run')}",
             )
     context.store.annotate(context.run_id, knowledge_base=context.knowledge_base)
     note = f"{manifest['entries']} entries from {manifest['cases']} cases"

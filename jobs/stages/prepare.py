@@ -44,7 +44,9 @@ async def run(context: Context) -> dict[str, Any]:
         text = contents["expert"][1]
         try:
             if not text.decode("utf-8").strip():
-                raise InvalidArgument(f"{expert}:1: the file is empty", reason=rows.INVALID_DATA, field="spec.data.expert")
+                raise InvalidArgument(
+                    f"{expert}:1: the file is empty", reason=rows.INVALID_DATA, field="spec.data.expert"
+                )
         except UnicodeDecodeError as error:
             line = text[: error.start].count(b"\n") + 1
             raise InvalidArgument(

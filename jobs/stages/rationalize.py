@@ -50,9 +50,7 @@ async def run(context: Context) -> dict[str, Any]:
         usage = {"prompt_tokens": said.usage.prompt_tokens, "completion_tokens": said.usage.completion_tokens}
         return {"id": row_id, "rationale": rationale, "answer": answer, "call": said.call, "usage": usage}, True
 
-    records = await ask_teacher(
-        context, "rationales", list(rows), request, read, samples=context.spec.teacher.samples
-    )
+    records = await ask_teacher(context, "rationales", list(rows), request, read, samples=context.spec.teacher.samples)
     good = [record for record in records if "rationale" in record]
     rejected = [record for record in records if "rationale" not in record]
     if not good:

@@ -58,9 +58,7 @@ async def run(context: Context) -> dict[str, Any]:
     else:
         share = spec.training.counterfactual_share
         changes = await _counterfactuals(context, rows, rationales, entries, share)
-        examples = mixtures.reader_rows(
-            rows, rationales, entries, changes, counterfactual_fraction=share, **common
-        )
+        examples = mixtures.reader_rows(rows, rationales, entries, changes, counterfactual_fraction=share, **common)
         made["counterfactuals"] = len(changes)
     start = context.inputs["train-general"].local("adapter") if spec.training.start_from == "general" else None
     made["kinds"] = {kind: sum(e.kind == kind for e in examples) for kind in ("AD", "DC", "AP", "CF")}
@@ -132,7 +130,9 @@ async def _counterfactuals(
     records = await ask_teacher(context, "counterfactuals", wanted, request, read)
     context.folder.write_jsonl("counterfactuals.jsonl", records)
     return {
-        r["id"]: Counterfactual(r["id"], tuple(r["entries"]), r["rationale"], r["answer"]) for r in records if "answer" in r
+        r["id"]: Counterfactual(r["id"], tuple(r["entries"]), r["rationale"], r["answer"])
+        for r in records
+        if "answer" in r
     }
 
 

@@ -22,7 +22,12 @@ async def main() -> None:
     """Serves until SIGTERM."""
     settings = Settings()
     app = make_app(JobsSettings(redis_url=settings.redis_url))
-    app.conf.task_publish_retry_policy = {"max_retries": 3, "interval_start": 0.1, "interval_step": 0.3, "interval_max": 1.0}
+    app.conf.task_publish_retry_policy = {
+        "max_retries": 3,
+        "interval_start": 0.1,
+        "interval_step": 0.3,
+        "interval_max": 1.0,
+    }
     client = state.connect(settings.redis_url, patience=settings.patience_seconds)
     store = state.RunStore(client, lease_seconds=settings.lease_seconds)
 

@@ -48,7 +48,9 @@ RUN_NOT_FOUND = register_reason(
     "RUN_NOT_FOUND", "There is no run of this name.", "List the runs to see which there are."
 )
 RUN_EXISTS = register_reason(
-    "RUN_EXISTS", "A run of this id exists already.", "Choose another run_id, leave it empty, or resume the run that exists."
+    "RUN_EXISTS",
+    "A run of this id exists already.",
+    "Choose another run_id, leave it empty, or resume the run that exists.",
 )
 RUN_NOT_RESUMABLE = register_reason(
     "RUN_NOT_RESUMABLE",

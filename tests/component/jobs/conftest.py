@@ -46,11 +46,25 @@ class World:
             "NESYCD_JOBS_LEASE_SECONDS": str(LEASE_SECONDS),
             "NESYCD_JOBS_RECOVER_SECONDS": "0.3",
             "OMP_NUM_THREADS": "1",
-            **{f"NESYCD_JOBS_{n}_ADDRESS": self.house.address for n in ("TEACHER", "KNOWLEDGE", "EXTRACTION", "STUDENT")},
+            **{
+                f"NESYCD_JOBS_{n}_ADDRESS": self.house.address
+                for n in ("TEACHER", "KNOWLEDGE", "EXTRACTION", "STUDENT")
+            },
             **settings,
         }
         number = len(self.workers)
-        command = [sys.executable, "-m", "celery", "-A", "jobs.app", "worker", "-P", "solo", "-Q", "nesycd.cpu,nesycd.gpu"]
+        command = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "jobs.app",
+            "worker",
+            "-P",
+            "solo",
+            "-Q",
+            "nesycd.cpu,nesycd.gpu",
+        ]
         command += ["-n", f"w{number}@localhost", "--without-gossip", "--without-mingle", "--without-heartbeat"]
         process = Process(command, self.folder / f"worker-{number}.log", env)
         self.workers.append(process.start())
@@ -59,7 +73,13 @@ class World:
     def data(self, count: int, prefix: str = "q") -> str:
         """A data file of so many rows, all of which have the answer 5."""
         rows = [
-            {"id": f"{prefix}{i}", "task": "count", "question": f"How many {prefix}{i}?", "answer": "5", "facts": "held_out"}
+            {
+                "id": f"{prefix}{i}",
+                "task": "count",
+                "question": f"How many {prefix}{i}?",
+                "answer": "5",
+                "facts": "held_out",
+            }
             for i in range(count)
         ]
         self.house.answers.update({row["question"]: row["answer"] for row in rows})

@@ -84,8 +84,12 @@ class Teacher(teacher.TeacherServiceServicer):
             text = f"One counts. Therefore, the answer is {answer}."
             if said["task"] == "counterfactual":
                 other = str(int(answer) + 1)
-                text = json.dumps({"entry_index": 1, "entry": f"It is {other}.", "rationale": f"It is {other}.", "answer": other})
-            yield teacher.BatchGenerateResponse(row_id=row.row_id, response=teacher.GenerateResponse(text=text, call="calls/1"))
+                text = json.dumps(
+                    {"entry_index": 1, "entry": f"It is {other}.", "rationale": f"It is {other}.", "answer": other}
+                )
+            yield teacher.BatchGenerateResponse(
+                row_id=row.row_id, response=teacher.GenerateResponse(text=text, call="calls/1")
+            )
 
     def GetUsage(self, request: Any, context: grpc.ServicerContext) -> Any:
         paid = sum(count for (kind, _), count in self._house.asked.items() if kind == "rationale")
@@ -136,7 +140,9 @@ class Knowledge(knowledge.KnowledgeServiceServicer):
     def BatchSearchEntries(self, request_iterator: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         for row in request_iterator:
             assert row.request.exclude_sole_source_case == row.row_id
-            found = knowledge.SearchResult(entry=knowledge.Entry(name=f"{row.request.parent}/entries/1", text="It is 5."))
+            found = knowledge.SearchResult(
+                entry=knowledge.Entry(name=f"{row.request.parent}/entries/1", text="It is 5.")
+            )
             yield knowledge.BatchSearchEntriesResponse(
                 row_id=row.row_id, response=knowledge.SearchEntriesResponse(results=[found])
             )

@@ -46,7 +46,10 @@ def test_a_run_goes_through_every_stage_and_a_second_one_with_the_same_inputs_us
     assert (feedback.used, feedback.helpful, feedback.harmful) == (3, 3, 0)
     assert Path(record.report_uri.removeprefix("file://")).stat().st_size > 1000
     manifest = json.loads((world.folder / "artifacts/adapters/one/1/manifest.json").read_text())
-    assert manifest["base_model"] == "tiny" and set(manifest["files"]) == {"adapter_model.safetensors", "adapter_config.json"}
+    assert manifest["base_model"] == "tiny" and set(manifest["files"]) == {
+        "adapter_model.safetensors",
+        "adapter_config.json",
+    }
 
     world.submit("two", **spec)
     second = world.wait_over("two")
@@ -160,7 +163,9 @@ def test_what_a_user_must_mend_fails_the_run_at_once(world: World) -> None:
     (world.folder / "bad.jsonl").write_text('{"id": "1", "task": "a", "question": "b"}\n')
     test = world.data(2)
     world.submit("key", method="std-cot", student=student)
-    world.submit("data", method="std-cot", student=student, data={"train": str(world.folder / "bad.jsonl"), "test": test})
+    world.submit(
+        "data", method="std-cot", student=student, data={"train": str(world.folder / "bad.jsonl"), "test": test}
+    )
     world.submit("file", method="std-cot", student=student, data={"train": "/nowhere.jsonl", "test": test})
     world.submit("model", method="std-cot", student={"base_model": "none"})
     world.worker()

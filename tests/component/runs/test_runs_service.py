@@ -124,7 +124,9 @@ def test_watching_shows_each_change_and_ends_with_the_run(house: House) -> None:
     store = house.store
     time.sleep(0.5)
     store.take("watched", "prepare", 1, "w")
-    store.progress("watched", "prepare", 1, "w", {"done": 3, "total": 9, "loss": "0.25", "seconds_left": "4", "note": "x"})
+    store.progress(
+        "watched", "prepare", 1, "w", {"done": 3, "total": 9, "loss": "0.25", "seconds_left": "4", "note": "x"}
+    )
     time.sleep(0.7)
     error = {"reason": "NO_LUCK", "message": "none", "stage": "prepare"}
     store.end_stage("watched", "prepare", 1, "w", "FAILED", error=error)
@@ -190,5 +192,3 @@ def test_a_broker_that_is_away_is_told_and_nothing_is_lost(house: House) -> None
         except grpc.RpcError:
             assert time.monotonic() < deadline
             time.sleep(0.3)
-
-
