@@ -26,7 +26,7 @@ class Settings(ServerSettings):
         max_new_tokens: Most tokens of an answer whose request does not say.
         dtype: Number format; auto is bfloat16 where the hardware computes in it, else float32.
         threads: Computing threads; 0 is one a core.
-        hot_adapters: How many adapters' merged weights are kept in memory besides the base model.
+        hot_adapters: How many sets of weights, each an adapter's or the base model's, are kept ready in memory.
         device: `cpu`, `cuda` and so on; empty is a GPU where there is one.
     """
 

@@ -24,6 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from safetensors import SafetensorError
@@ -96,18 +97,15 @@ class _Linear(nn.Module):
         super().__init__()
         self.bias = like.bias
         self.packs = like.weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
-        self.matrix: Tensor | None = None
+        self.matrix: Tensor | None = None  # as `lay_out` gave it
 
     def lay_out(self, weight: Tensor) -> Tensor:
         """A weight as `forward` wants it. The layout is the best one for many rows; one row alone uses it, too."""
         return torch.ops.mkldnn._reorder_linear_weight(weight, _LAYOUT_ROWS) if self.packs else weight.detach()
 
-    def use(self, weight: Tensor) -> None:
-        """Computes with this weight, as `lay_out` gave it, from now on."""
-        self.matrix = weight
-
     def forward(self, hidden: Tensor) -> Tensor:
         """hidden x weight^T + bias."""
+        assert self.matrix is not None, "the engine activates weights before it computes"
         if self.packs:
             return torch.ops.mkldnn._linear_pointwise(hidden, self.matrix, self.bias, "none", [], "")
         return functional.linear(hidden, self.matrix, self.bias)
@@ -194,7 +192,7 @@ class TransformersEngine:
             folder: With config.json, *.safetensors and the tokenizer's files.
             dtype: See `choose_dtype`.
             threads: For computing; 0 is one a core.
-            hot_adapters: How many adapters' merged weights are kept, at least 1.
+            hot_adapters: How many sets of weights, each an adapter's or the base's, are kept ready; at least 1.
             device: `cpu`, `cuda` and so on; empty is a GPU where there is one.
 
         Raises:
@@ -229,12 +227,10 @@ class TransformersEngine:
                 self._base[name] = module.weight
                 self._linears[name] = _Linear(module)
                 self._model.set_submodule(name, self._linears[name])
-        with torch.inference_mode():
-            self._laid_out = {name: self._linears[name].lay_out(weight) for name, weight in self._base.items()}
-        self._hot_adapters = max(1, hot_adapters)
-        self._merged: OrderedDict[LoraWeights, dict[str, Tensor]] = OrderedDict()
-        self._point_at({})
-        self._active: LoraWeights | None = None
+        self._hot = max(1, hot_adapters)
+        # Layouts of the base's weights are shared by the sets that hold them, and go with the last one.
+        self._base_layouts: WeakValueDictionary[str, Tensor] = WeakValueDictionary()
+        self._sets: OrderedDict[LoraWeights | None, dict[str, Tensor]] = OrderedDict()
 
     def _tokens_with_line_end(self) -> frozenset[int]:
         ids = range(len(self._tokenizer))
@@ -291,22 +287,27 @@ class TransformersEngine:
 
     def _activate(self, adapter: LoraWeights | None) -> None:
         """Points the model's layers at an adapter's merged weights, or at the base's."""
-        if adapter is self._active:
+        if self._sets and next(reversed(self._sets)) is adapter:
             return
-        weights: Mapping[str, Tensor] = {}
-        if adapter is not None:
-            if adapter not in self._merged:
-                while len(self._merged) >= self._hot_adapters:
-                    self._merged.popitem(last=False)
-                self._merged[adapter] = {name: self._merge(name, adapter) for name in adapter.pairs}
-            self._merged.move_to_end(adapter)
-            weights = self._merged[adapter]
-        self._point_at(weights)
-        self._active = adapter
+        if adapter not in self._sets:
+            while len(self._sets) >= self._hot:
+                self._sets.popitem(last=False)
+                for linear in self._linears.values():
+                    linear.matrix = None
+            pairs = adapter.pairs if adapter is not None else {}
+            self._sets[adapter] = {
+                name: self._merge(name, adapter) if adapter is not None and name in pairs else self._base_layout(name)
+                for name in self._linears
+            }
+        self._sets.move_to_end(adapter)
+        for name, matrix in self._sets[adapter].items():
+            self._linears[name].matrix = matrix
 
-    def _point_at(self, weights: Mapping[str, Tensor]) -> None:
-        for name, linear in self._linears.items():
-            linear.use(weights.get(name, self._laid_out[name]))
+    def _base_layout(self, module: str) -> Tensor:
+        layout = self._base_layouts.get(module)
+        if layout is None:
+            layout = self._base_layouts[module] = self._linears[module].lay_out(self._base[module])
+        return layout
 
     def _merge(self, module: str, adapter: LoraWeights) -> Tensor:
         base = self._base[module]

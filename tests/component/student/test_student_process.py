@@ -260,7 +260,7 @@ async def test_knowledge_that_cannot_be_read_fails_with_the_reason(
     assert (await stub.Answer(ask())).text, "questions without knowledge are answered all the same"
     knowledge_server.start()
     async with asyncio.timeout(20):
-        while not (await batch(stub, [ask(retrieval=READ)]))["r0"].HasField("response"):
+        while not (await batch(stub, [ask(retrieval=READ)]))["r0"].HasField("response"):  # noqa: ASYNC110
             await asyncio.sleep(0.2)
 
 

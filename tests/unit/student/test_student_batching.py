@@ -1,0 +1,103 @@
+"""The batcher: who is answered together with whom, and what happens to those that nobody waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pytest
+
+from services.common.errors import DeadlineExceeded
+from services.student.batching import Batcher
+from services.student.engines.base import Completion, Job
+
+
+@dataclass(eq=False)
+class Adapter:
+    name: str
+
+
+@dataclass
+class EchoEngine:
+    """Completes a prompt with itself, when it is let."""
+
+    context_length: int = 100
+    batches: list[tuple[str, list[str]]] = field(default_factory=list)
+    go: threading.Event = field(default_factory=threading.Event)
+
+    def generate(self, jobs: Sequence[Job], adapter: Adapter | None) -> list[Completion]:
+        self.batches.append((adapter.name if adapter else "base", [job.prompt for job in jobs]))
+        self.go.wait(5)
+        if any(job.prompt == "broken" for job in jobs):
+            raise RuntimeError("out of memory")
+        return [Completion(job.prompt, 1, 1, job.gone() or "stop") for job in jobs]
+
+
+@pytest.fixture
+def engine() -> EchoEngine:
+    engine = EchoEngine()
+    engine.go.set()
+    return engine
+
+
+@pytest.fixture
+async def batcher(engine: EchoEngine) -> AsyncIterator[Batcher]:
+    with ThreadPoolExecutor(1) as executor:
+        batcher = Batcher(engine, executor, max_batch=4, window_seconds=0.02)  # type: ignore[arg-type]
+        running = asyncio.create_task(batcher.run())
+        yield batcher
+        running.cancel()
+        engine.go.set()
+
+
+async def test_single_jobs_of_one_adapter_share_a_batch(batcher: Batcher, engine: EchoEngine) -> None:
+    a, b = Adapter("a"), Adapter("b")
+    jobs = [("1", a), ("2", a), ("3", b), ("4", a), ("5", a), ("6", a), ("7", None)]
+    answers = await asyncio.gather(*(batcher.complete(Job(prompt), adapter) for prompt, adapter in jobs))
+    assert [answer.text for answer in answers] == [prompt for prompt, _ in jobs]
+    assert engine.batches == [("a", ["1", "2", "4", "5"]), ("b", ["3"]), ("a", ["6"]), ("base", ["7"])]
+
+
+async def test_a_group_is_never_mixed_and_takes_turns_with_single_jobs(batcher: Batcher, engine: EchoEngine) -> None:
+    groups = [batcher.complete_group([Job(f"{g}{i}") for i in range(3)], None) for g in "xy"]
+    results = await asyncio.gather(*groups, batcher.complete(Job("s"), None))
+    assert [c.text for c in results[0]] == ["x0", "x1", "x2"]
+    batches = [prompts for _, prompts in engine.batches]
+    assert sorted(batches) == [["s"], ["x0", "x1", "x2"], ["y0", "y1", "y2"]]
+    assert batches.index(["s"]) < 2, "a lone question does not wait for all groups"
+
+
+async def test_a_failure_of_the_engine_reaches_its_callers_only(batcher: Batcher) -> None:
+    with pytest.raises(RuntimeError):
+        await batcher.complete(Job("broken"), None)
+    assert (await batcher.complete(Job("fine"), None)).text == "fine"
+
+
+async def test_jobs_that_nobody_waits_for_are_not_begun(batcher: Batcher, engine: EchoEngine) -> None:
+    engine.go.clear()
+    running = asyncio.create_task(batcher.complete(Job("first"), None))
+    await asyncio.sleep(0.1)
+    waiting = asyncio.create_task(batcher.complete(Job("second"), None))
+    late = asyncio.create_task(batcher.complete(Job("third", deadline=time.monotonic() + 0.05), None))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    with pytest.raises(DeadlineExceeded):
+        await late
+    engine.go.set()
+    assert (await running).text == "first"
+    assert (await batcher.complete(Job("last"), None)).text == "last"
+    assert [prompts for _, prompts in engine.batches] == [["first"], ["last"]]
+
+
+async def test_a_cancelled_caller_ends_its_decoding(batcher: Batcher, engine: EchoEngine) -> None:
+    engine.go.clear()
+    job = Job("long")
+    running = asyncio.create_task(batcher.complete(job, None))
+    await asyncio.sleep(0.1)
+    running.cancel()
+    await asyncio.sleep(0)
+    assert job.gone() == "cancelled"
