@@ -92,13 +92,13 @@ def _teacher(stack: Stack) -> Iterator[Finding]:
     url = os.environ.get("NESYCD_TEACHER_UPSTREAM_URL") or (options.teacher_url if options else "")
     if url and not os.environ.get("NESYCD_TEACHER_UPSTREAM_API_KEY"):
         yield Finding(
-            "teacher", "note", f"{url} without a key", "export NESYCD_TEACHER_UPSTREAM_API_KEY if it needs one"
+            "paid teacher", "note", f"{url} without a key", "export NESYCD_TEACHER_UPSTREAM_API_KEY if it needs one"
         )
     elif url:
-        yield Finding("teacher", "ok", url)
+        yield Finding("paid teacher", "ok", url)
     elif options is not None:
         yield Finding(
-            "teacher", "note", "the stand-in, which knows the example only", "give yours: nesycd up --teacher-url"
+            "paid teacher", "note", "none: the stand-in, which knows the example only", "give yours: nesycd up --teacher-url"
         )
 
 

@@ -333,6 +333,11 @@ def export(file: str, base: str, wanted: str | None, expression: str) -> None:
     if file == "-":
         client.run(receive(sys.stdout.buffer))
         return
-    with aside.open("wb") as target:
-        client.run(receive(target))
-    aside.replace(file)
+    try:
+        with aside.open("wb") as target:
+            client.run(receive(target))
+        aside.replace(file)
+    except OSError as error:
+        raise Problem(f"{file} cannot be written: {error.strerror or error}") from error
+    finally:
+        aside.unlink(missing_ok=True)

@@ -131,7 +131,10 @@ def load_spec(path: Path) -> dict[str, Any]:
     """
     try:
         spec = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise Problem(f"{path}:{line}: not UTF-8 ({error.reason}); save the file as UTF-8") from error
+    except yaml.YAMLError as error:
         raise Problem(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(spec, dict):
         raise Problem(f"{path} must hold a mapping (name: value lines); see docs/run-spec.md")

@@ -160,14 +160,15 @@ class Stack:
             with contextlib.suppress(xmlrpc.client.Error):
                 self._supervisor().startAllProcesses(False)
             return known
+        options = options or known or Options()
+        (self.artifacts / "models").mkdir(parents=True, exist_ok=True)
+        self._make_model(options, say)  # before anything is stopped: a name that is wrong harms nothing
         if running:
             say("Settings changed: starting everything anew")
         self.stop()  # also what an earlier supervisord that was killed left behind
-        options = options or known or Options()
         options.ports = choose_ports(options.ports)
-        for folder in (self.logs, self.artifacts / "models", self.folder / "valkey"):
+        for folder in (self.logs, self.folder / "valkey"):
             folder.mkdir(parents=True, exist_ok=True)
-        self._make_model(options, say)
         self._write(self._options_file, json.dumps(asdict(options), indent=2))
         self._write(self._config_file, self._config(options))
         started = subprocess.run(
@@ -247,7 +248,8 @@ class Stack:
         if options.base_model != DEFAULT_MODEL:
             raise Problem(f"the base model is missing: put its transformers folder at {model}")
         say("Unpacking the student's weights (once, about 20 seconds)")
-        subprocess.run([sys.executable, "-m", "examples.student_model", model], check=True, cwd=ROOT)
+        if subprocess.run([sys.executable, "-m", "examples.student_model", model], cwd=ROOT).returncode != 0:
+            raise Problem("the student's weights cannot be unpacked; what is wrong stands above")
 
     def _environment(self, options: Options) -> dict[str, str]:
         """What every process sees. Settings that the user exported win."""
@@ -303,6 +305,8 @@ class Stack:
                 *("--bind", HOST, "--port", str(options.ports["valkey"]), "--dir", str(self.folder / "valkey")),
                 # What was acknowledged is on disk: the teacher's answers are money.
                 *("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--daemonize", "no"),
+                # A title would overwrite its environment, by which `_ours` finds it.
+                *("--set-proc-title", "no"),
             ]
         }
         if not options.teacher_url:

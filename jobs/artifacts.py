@@ -187,6 +187,10 @@ class StageFolder:
         """The objects of a JSONL file."""
         return read_jsonl(self.read(name))
 
+    def remove(self, name: str) -> None:
+        """Removes a file or folder, if there is one."""
+        self.artifacts.remove(*self._parts, *name.split("/"))
+
     def write_jsonl(self, name: str, records: Iterable[dict[str, Any]]) -> None:
         """Writes a JSONL file."""
         self.write(name, write_jsonl(records))
@@ -238,6 +242,10 @@ class Journal:
         for number, _ in self.shards(count):
             records += self._folder.read_jsonl(self._file(number))
         return records
+
+    def clear(self) -> None:
+        """Forgets all rows: they are done again."""
+        self._folder.remove(self._name)
 
     def _file(self, number: int) -> str:
         return f"{self._name}/shard-{number:06d}.jsonl"

@@ -19,6 +19,7 @@ from jobs.asking import rows_of
 from jobs.clients import row_error
 from jobs.context import Context
 from jobs.knowledge import ensure_knowledge_base, export_knowledge, import_knowledge
+from services.common.errors import FailedPrecondition
 
 USES_TEACHER, CODE = True, ("knowledge.py",)
 OWN = False
@@ -77,6 +78,13 @@ async def run(context: Context) -> dict[str, Any]:
         done += len(indices)
         context.progress(done, len(rows), saved=done)
     cases = journal.all(len(rows))
+    reasons = sorted({case["error"]["reason"] if "error" in case else "" for case in cases})
+    if cases and all(reason.startswith("TEACHER_") for reason in reasons):
+        # A teacher that fails at every case is no teacher; a resumed run asks again.
+        journal.clear()
+        raise FailedPrecondition(
+            f"the teacher failed at all {len(cases)} cases: {cases[0]['error']['message']}", reason=cases[0]["error"]["reason"]
+        )
     context.folder.write_jsonl("cases.jsonl", cases)
     snapshot = await export_knowledge(context)
     context.folder.write("entries.jsonl", snapshot)

@@ -9,7 +9,7 @@ from typing import Any
 
 from nesycd.teacher.v1 import GenerateResponse
 
-from jobs.asking import ask_teacher, rows_of, teacher_request
+from jobs.asking import TEACHER_SHARD, ask_teacher, rows_of, teacher_request
 from jobs.context import Context
 from method import prompts
 from method.answers import split_rationale
@@ -39,8 +39,11 @@ async def run(context: Context) -> dict[str, Any]:
     def request(row_id: str, sample: int) -> Any:
         return teacher_request(context, prompts.rationale_messages(rows[row_id]), caller="rationalize", sample=sample)
 
+    errors: list[NesycdError] = []
+
     def read(row_id: str, said: GenerateResponse | NesycdError, sample: int) -> tuple[dict[str, Any], bool]:
         if isinstance(said, NesycdError):
+            errors.append(said)
             return {"id": row_id, "reason": said.reason, "answer": None}, False
         row = rows[row_id]
         rationale, answer = split_rationale(said.text)
@@ -56,6 +59,10 @@ async def run(context: Context) -> dict[str, Any]:
     if not good:
         reasons = sorted({record["reason"] for record in rejected})
         context.folder.write_jsonl("rejected.jsonl", rejected)
+        # A resumed run asks again: what the teacher answered is stored, what it failed at is not.
+        context.folder.journal("rationales", TEACHER_SHARD).clear()
+        if errors and all(reason.startswith("TEACHER_") for reason in reasons):
+            raise errors[-1]
         raise FailedPrecondition(
             f"none of the teacher's {len(rows)} rationales can be used ({', '.join(reasons)})", reason=NO_RATIONALES
         )

@@ -302,6 +302,8 @@ _CLASSES: dict[grpc.StatusCode, type[NesycdError]] = {
 
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
+# A limit on the size of files is a full disk to whom it stops.
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _PEER_IS_WRONG = frozenset(
     {
         grpc.StatusCode.INTERNAL,
@@ -367,7 +369,7 @@ def from_exception(error: BaseException) -> NesycdError | None:
     if isinstance(error, BaseExceptionGroup):
         found = [known for inner in error.exceptions if (known := from_exception(inner)) is not None]
         return found[0] if found else None
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
         return disk_full(str(error.filename or ""))
     if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
         return disk_full()
