@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -48,7 +49,17 @@ as_json = click.option("--json", "json_output", is_flag=True, help="Print JSON f
 in_kb = click.option(
     "--kb", "base", default="", help="Which knowledge base. Default: the one that the served student reads."
 )
-by_author = click.option("--author", default=getpass.getuser, help="Who changes it. Default: your user name.")
+
+
+def user() -> str:
+    """The user's name; the number where the machine knows no name, as in many containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
+
+
+by_author = click.option("--author", default=user, help="Who changes it. Default: your user name.")
 because = click.option("--reason", default="", help="Why.")
 
 

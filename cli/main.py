@@ -77,8 +77,10 @@ def up(
     if dtype:
         options.dtype = dtype
     if standin is not None:
-        options.standin = shlex.split(standin)
-    if standin is not None:
+        try:
+            options.standin = shlex.split(standin)
+        except ValueError as error:
+            raise click.BadParameter(f"{standin!r}: {error}", param_hint="--standin") from error
         options.teacher_url = ""
     if teacher_url or (teacher_url := os.environ.get("NESYCD_TEACHER_UPSTREAM_URL")):
         options.teacher_url = teacher_url
@@ -154,7 +156,11 @@ def load_spec(path: Path) -> dict[str, Any]:
 @as_json
 def run(spec_file: Path, run_id: str, detach: bool, check: bool, json_output: bool) -> None:
     """Submit a run described by SPEC_FILE, and watch it."""
-    spec = json_format.ParseDict(load_spec(spec_file), struct_pb2.Struct())
+    try:
+        spec = json_format.ParseDict(load_spec(spec_file), struct_pb2.Struct())
+    except json_format.ParseError as error:
+        # A date above all: what looks like one is one in YAML.
+        raise Problem(f"{spec_file} holds a value that is no text, number or truth value; put it in quotes ({error})") from error
     made = client.call("runs", "CreateRun", CreateRunRequest(spec=spec, run_id=run_id, validate_only=check)).run
     if check:
         click.echo(json_format.MessageToJson(made.spec) if json_output else f"{spec_file} is a valid run spec.")

@@ -23,10 +23,15 @@ class Group(click.Group):
             raise Problem(explain(errors.from_rpc_error(error))) from error
         except errors.NesycdError as error:
             raise Problem(explain(error)) from error
+        except BrokenPipeError:
+            raise  # click's own: whoever read the output has seen enough
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise Problem(f"{where}{error.strerror or error}") from error
 
 
 def explain(error: errors.NesycdError) -> str:
-    """The error with its reason, and what to do about it where the catalogue knows."""
+    """The error with its reason, which docs/errors.md explains; a service that does not answer with what to do."""
     if error.reason in ("UNAVAILABLE", "") and error.code == grpc.StatusCode.UNAVAILABLE:
         return f"the service does not answer ({error}); see `nesycd status`, start it with `nesycd up`"
     return f"{error} [{error.reason}]"

@@ -31,6 +31,9 @@ from cli.stack import HOST, SERVICES, Stack
 CONDITIONS = ("zero_shot", "general", "augmented", "shuffled", "imported", "edited")
 """The conditions of an evaluation in the order in which a person wants to read them."""
 
+FIRST_PATIENCE, LATER_PATIENCE = 5.0, 120.0
+"""How long, in seconds, a runs service that does not answer is waited for: at first, and after it has answered."""
+
 ENDED = (RUN_STATE_CANCELLED, RUN_STATE_FAILED, RUN_STATE_SUCCEEDED)
 
 
@@ -124,6 +127,9 @@ def follow(name: str, console: Console, *, quiet: bool = False) -> Run:
 
     Returns:
         The run as it ended.
+
+    Raises:
+        grpc.aio.AioRpcError: There is no such run, or the runs service stays away.
     """
     progress = Progress(
         TextColumn("{task.description:<18}"),
@@ -134,6 +140,8 @@ def follow(name: str, console: Console, *, quiet: bool = False) -> Run:
         TextColumn("{task.fields[note]}"),
         console=console,
     )
+    seen = time.monotonic()
+    patience = FIRST_PATIENCE
     bars: dict[tuple[int, str], Any] = {}
     last_line: dict[tuple[int, str], str] = {}
 
@@ -170,15 +178,17 @@ def follow(name: str, console: Console, *, quiet: bool = False) -> Run:
                     console.print(line, highlight=False)
 
     async def watch() -> Run:
+        nonlocal seen, patience
         while True:
             try:
                 async with client.stub("runs") as runs:
                     async for event in runs.WatchRun(WatchRunRequest(name=name)):
+                        seen, patience = time.monotonic(), LATER_PATIENCE
                         show(event.run)
                         if event.run.state in ENDED:
                             return event.run
             except grpc.aio.AioRpcError as error:
-                if error.code() != grpc.StatusCode.UNAVAILABLE:
+                if error.code() != grpc.StatusCode.UNAVAILABLE or time.monotonic() - seen > patience:
                     raise
             await asyncio.sleep(1)
 

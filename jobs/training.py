@@ -578,7 +578,7 @@ def _save_checkpoint(
     optimizer: torch.optim.Optimizer,
     state: Mapping[str, Any],
 ) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder = work_dir / f"checkpoint-{state['step']}"
     part = work_dir / f".checkpoint-{state['step']}.part"
@@ -590,7 +590,8 @@ def _save_checkpoint(
         for name, parameter in parameters.items()
         for key, value in optimizer.state[parameter].items()
     }
-    save_file(moments, part / OPTIMIZER_FILE)
+    # Not `save_file`: its errors do not tell a full disk from others.
+    _write(part / OPTIMIZER_FILE, save(moments))
     files = {name: _sha256(part / name) for name in (*names, OPTIMIZER_FILE)}
     _write(part / MANIFEST, json.dumps({"fingerprint": fingerprint, "files": files, "state": state}).encode())
     _sync(part)

@@ -172,9 +172,9 @@ def test_training_without_space_says_so_and_leaves_no_checkpoint_that_looks_comp
 
 def test_an_export_without_space_leaves_no_file(home: Home, disk: Disk) -> None:
     home.nesycd("kb", "create", "bulky")
-    facts = disk.folder.parent / "facts.md"
-    facts.write_text("".join(f"- Yeti number {i} has 3 legs.\n" for i in range(40)))
-    home.nesycd("kb", "import", str(facts), "--kb", "bulky")
+    facts = disk.folder.parent / "facts.jsonl"
+    facts.write_text("".join(json.dumps({"text": f"Yeti number {i} has 3 legs."}) + "\n" for i in range(40)))
+    assert home.json("kb", "import", str(facts), "--kb", "bulky")["created"] == "40"
     target = disk.folder / "out.jsonl"
     disk.fill(left=2000)
     if disk.mounted:

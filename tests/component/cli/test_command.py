@@ -251,6 +251,7 @@ def test_down_leaves_no_process_and_says_what_to_do_next(home: Home) -> None:
     assert "Stopped." in home.nesycd("down").stderr
     assert not list(home.running())
     assert "nesycd up" in home.nesycd("status", status=1).stdout
-    said = home.nesycd("runs", status=1).stderr
-    assert "nesycd up" in said and len(said.splitlines()) <= 2
+    for command in (("runs",), ("watch", "first"), ("ask", QUESTION)):
+        said = home.nesycd(*command, status=1).stderr
+        assert "nesycd up" in said and len(said.splitlines()) == 1, said
     assert "Nothing was running." in home.nesycd("down").stderr
