@@ -10,12 +10,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import fsspec
+from nesycd.student.v1 import ListAdaptersRequest
 
 from jobs import adapters, rows
 from jobs.artifacts import write_jsonl
 from jobs.context import Context
 from method.methods import get_method
-from services.common.errors import InvalidArgument, NotFound, register_reason
+from services.common.errors import FailedPrecondition, InvalidArgument, NotFound, Unimplemented, register_reason
 
 USES_TEACHER, OWN, CODE = False, False, ("rows.py",)
 
@@ -23,6 +24,11 @@ DATA_NOT_FOUND = register_reason(
     "DATA_NOT_FOUND",
     "A data file that the run spec names does not exist, or the worker may not read it.",
     "Correct the path in the spec; it is a path on the worker's machine, or a URL that fsspec opens.",
+)
+BASE_MODEL_NOT_SERVED = register_reason(
+    "BASE_MODEL_NOT_SERVED",
+    "The student service serves another base model than the run spec names, so the run could not be evaluated with it.",
+    "Serve it (`nesycd up --base-model NAME`, or NESYCD_STUDENT_BASE_MODEL), or correct student.base_model; then resume the run.",
 )
 
 
@@ -70,8 +76,31 @@ async def run(context: Context) -> dict[str, Any]:
 
 
 async def settle(context: Context, manifest: dict[str, Any]) -> None:
+    await _check_served(context)
     total = sum(manifest["rows"].values())
     context.progress(total, total, force=True)
+
+
+async def _check_served(context: Context) -> None:
+    """Before anything is paid: the student that will answer must be the one that the spec names.
+
+    Raises:
+        FailedPrecondition: Reason BASE_MODEL_NOT_SERVED.
+    """
+    try:
+        known = await context.services.call(
+            context.services.student.ListAdapters, ListAdaptersRequest(page_size=1), what="student"
+        )
+    except Unimplemented:  # a student that does not tell
+        return
+    wanted = context.spec.student.base_model
+    if known.base_model and known.base_model != wanted:
+        raise FailedPrecondition(
+            f"student.base_model: the student service serves {known.base_model!r}, not {wanted!r}: "
+            f"start it with {wanted!r}, or correct the spec",
+            reason=BASE_MODEL_NOT_SERVED,
+            subject="student.base_model",
+        )
 
 
 def expert_file(path: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.command import Home
+from tests.tiny import make_tiny_model
 
 Row = dict[str, Any]
 
@@ -92,6 +93,17 @@ def test_a_base_model_that_is_not_there_is_named_with_where_it_should_be(home: H
     spec = home.spec("no-model", student={"base_model": "no-such-model"})
     where = str(home.folder / "artifacts" / "models")
     check_failed(home, spec, "no-model", "MODEL_NOT_FOUND", ("student.base_model", "'no-such-model'", where))
+
+
+@pytest.mark.parametrize("method", ["zero-shot", "std-cot"])
+def test_a_base_model_that_is_not_the_served_one_is_told_before_anything_is_paid(home: Home, method: str) -> None:
+    make_tiny_model(home.folder / "artifacts" / "models" / "other", seed=1)
+    run_id, calls = f"other-{method}", home.standin("/calls")["count"]
+    spec = home.spec(run_id, method=method, student={"base_model": "other"})
+    error = home.json("run", str(spec), "--id", run_id, status=1)["error"]
+    assert (error["reason"], error["stage"]) == ("BASE_MODEL_NOT_SERVED", "prepare")
+    assert "'other'" in error["message"] and "'tiny'" in error["message"]
+    assert home.standin("/calls")["count"] == calls
 
 
 def test_a_wrong_expert_file_is_told_before_anything_is_paid(home: Home) -> None:

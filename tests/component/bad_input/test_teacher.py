@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import grpc
 import pytest
+from nesycd.runs.v1 import RUN_STATE_SUCCEEDED, GetRunRequest, RunServiceStub
 
-from tests.command import Home
+from tests.command import Home, until
 
 
 @pytest.mark.parametrize(
@@ -45,3 +47,25 @@ def test_a_teacher_that_knows_nothing_usable_ends_the_run_with_advice(home: Home
     finally:
         home.standin("/control", reset=True)
     assert (run["error"]["reason"], run["error"]["stage"]) == ("NO_RATIONALES", "rationalize")
+
+
+def test_a_teacher_that_fails_at_every_hard_case_ends_the_run_instead_of_an_empty_knowledge_base(home: Home) -> None:
+    name = home.nesycd("run", str(home.spec("no-knowledge", train=6, test=2, seed=105)), "--detach").stdout.strip()
+    with grpc.insecure_channel(home.address("runs")) as channel:
+        stub = RunServiceStub(channel)
+
+        def rationalized() -> bool:
+            stages = stub.GetRun(GetRunRequest(name=name), timeout=10).run.stages
+            return any(stage.name == "rationalize" and stage.state == RUN_STATE_SUCCEEDED for stage in stages)
+
+        until(rationalized, pause=0.05)
+    home.standin("/control", garbage_rate=1)
+    try:
+        run = home.json("watch", name, status=1)
+    finally:
+        home.standin("/control", reset=True)
+    assert (run["error"]["reason"], run["error"]["stage"]) == ("TEACHER_BROKEN_RESPONSE", "extract")
+    assert "NESYCD_TEACHER_UPSTREAM_URL" in run["error"]["message"]
+    run = home.json("resume", name)
+    assert run["state"] == "RUN_STATE_SUCCEEDED"
+    assert home.json("kb", "search", "legs", "--kb", run["knowledge_base"])["results"]

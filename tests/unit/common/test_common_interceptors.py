@@ -135,8 +135,9 @@ async def test_a_response_of_a_wrong_type_is_internal_without_text(start, echo):
     assert SECRET not in error.details()
 
 
-async def test_a_full_disk_is_resource_exhausted(start, echo):
-    echo.actions["full"] = raising(OSError(errno.ENOSPC, "No space left on device", "/data/secret/kb.sqlite"))
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+async def test_a_full_disk_is_resource_exhausted(start, echo, number):
+    echo.actions["full"] = raising(OSError(number, "No space left on device", "/data/secret/kb.sqlite"))
     _, client = await start()
     read = errors.from_rpc_error(await failure(client.unary("full")))
     assert (read.code, read.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "DISK_FULL")
