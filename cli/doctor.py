@@ -98,7 +98,10 @@ def _teacher(stack: Stack) -> Iterator[Finding]:
         yield Finding("paid teacher", "ok", url)
     elif options is not None:
         yield Finding(
-            "paid teacher", "note", "none: the stand-in, which knows the example only", "give yours: nesycd up --teacher-url"
+            "paid teacher",
+            "note",
+            "none: the stand-in, which knows the example only",
+            "give yours: nesycd up --teacher-url",
         )
 
 

@@ -160,7 +160,9 @@ def run(spec_file: Path, run_id: str, detach: bool, check: bool, json_output: bo
         spec = json_format.ParseDict(load_spec(spec_file), struct_pb2.Struct())
     except json_format.ParseError as error:
         # A date above all: what looks like one is one in YAML.
-        raise Problem(f"{spec_file} holds a value that is no text, number or truth value; put it in quotes ({error})") from error
+        raise Problem(
+            f"{spec_file} holds a value that is no text, number or truth value; put it in quotes ({error})"
+        ) from error
     made = client.call("runs", "CreateRun", CreateRunRequest(spec=spec, run_id=run_id, validate_only=check)).run
     if check:
         click.echo(json_format.MessageToJson(made.spec) if json_output else f"{spec_file} is a valid run spec.")

@@ -37,12 +37,16 @@ class Home:
         self.env |= {"NESYCD_HOME": str(self.folder), "COLUMNS": "200", "OMP_NUM_THREADS": "1", **settings}
         make_tiny_model(self.folder / "artifacts" / "models" / "tiny")
 
-    def nesycd(self, *arguments: str, status: int | None = 0, patience: float = 200) -> subprocess.CompletedProcess[str]:
+    def nesycd(
+        self, *arguments: str, status: int | None = 0, patience: float = 200
+    ) -> subprocess.CompletedProcess[str]:
         """Runs a command; its exit status must be the given one (None: any)."""
         command = [str(Path(sys.executable).with_name("nesycd")), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, env=self.env, cwd=self.base, timeout=patience)
         assert "Traceback" not in done.stderr, done.stderr
-        assert status is None or done.returncode == status, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert status is None or done.returncode == status, (
+            f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
         return done
 
     def json(self, *arguments: str, status: int | None = 0) -> Any:
@@ -51,7 +55,9 @@ class Home:
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs Python from the repository's root."""
-        return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=self.env, cwd=ROOT, timeout=180)
+        return subprocess.run(
+            [sys.executable, *arguments], capture_output=True, text=True, env=self.env, cwd=ROOT, timeout=180
+        )
 
     def processes(self) -> dict[str, dict[str, Any]]:
         """The rows of `nesycd status` by name."""

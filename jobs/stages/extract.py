@@ -83,7 +83,8 @@ async def run(context: Context) -> dict[str, Any]:
         # A teacher that fails at every case is no teacher; a resumed run asks again.
         journal.clear()
         raise FailedPrecondition(
-            f"the teacher failed at all {len(cases)} cases: {cases[0]['error']['message']}", reason=cases[0]["error"]["reason"]
+            f"the teacher failed at all {len(cases)} cases: {cases[0]['error']['message']}",
+            reason=cases[0]["error"]["reason"],
         )
     context.folder.write_jsonl("cases.jsonl", cases)
     snapshot = await export_knowledge(context)

@@ -144,7 +144,9 @@ def test_the_knowledge_store_without_space_keeps_what_it_acknowledged(disk: Disk
         assert "free some" in error.message
 
         def there() -> int:
-            return len(stub.ListEntries(ListEntriesRequest(parent="knowledgeBases/full", page_size=1000), timeout=10).entries)
+            return len(
+                stub.ListEntries(ListEntriesRequest(parent="knowledgeBases/full", page_size=1000), timeout=10).entries
+            )
 
         assert there() == kept
         request = SearchEntriesRequest(parent="knowledgeBases/full", query="Yeti number 0", top_k=1)
@@ -158,7 +160,9 @@ def test_the_knowledge_store_without_space_keeps_what_it_acknowledged(disk: Disk
         assert there() == kept
 
 
-def test_training_without_space_says_so_and_leaves_no_checkpoint_that_looks_complete(disk: Disk, tmp_path: Path) -> None:
+def test_training_without_space_says_so_and_leaves_no_checkpoint_that_looks_complete(
+    disk: Disk, tmp_path: Path
+) -> None:
     base = make_tiny_model(tmp_path / "tiny")
     disk.fill(left=100_000)
     command = disk.command([sys.executable, "-c", TRAIN, str(base), str(disk.folder)], 50_000)

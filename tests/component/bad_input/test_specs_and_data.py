@@ -132,4 +132,3 @@ def test_a_run_that_failed_goes_on_when_its_data_is_mended(home: Home) -> None:
     assert "[INVALID_DATA]" in said.replace("\n", "") and "nesycd resume mended" in said
     (spec.parent / "test.jsonl").write_bytes(good)
     assert home.json("resume", "mended")["state"] == "RUN_STATE_SUCCEEDED"
-

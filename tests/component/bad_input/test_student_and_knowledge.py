@@ -83,7 +83,13 @@ def nothing_there(folder: Path) -> None:
     ],
 )
 def test_an_adapter_that_cannot_be_served_is_refused_and_nothing_changes(
-    home: Home, stub: StudentServiceStub, adapter: Path, harm: Callable[[Path], None], code: grpc.StatusCode, reason: str, says: str
+    home: Home,
+    stub: StudentServiceStub,
+    adapter: Path,
+    harm: Callable[[Path], None],
+    code: grpc.StatusCode,
+    reason: str,
+    says: str,
 ) -> None:
     files = {path: path.read_bytes() for path in adapter.iterdir()}
     before, state = stub.ListAdapters(ListAdaptersRequest()), home.folder / "student" / "state.json"

@@ -35,7 +35,9 @@ def test_trouble_at_the_teacher_ends_the_run_with_its_reason_and_a_resumed_run_g
     assert not any(key in run["error"]["message"] for key in ("stand-in-key", "another"))
     # Of the stage nothing is there that could pass for its output.
     made = home.folder / "artifacts" / "stages" / "rationalize"
-    assert not [p for p in made.rglob("*.jsonl") if p.name != "rejected.jsonl" and not (p.parent / "manifest.json").exists()]
+    assert not [
+        p for p in made.rglob("*.jsonl") if p.name != "rejected.jsonl" and not (p.parent / "manifest.json").exists()
+    ]
     assert home.json("resume", run_id)["state"] == "RUN_STATE_SUCCEEDED"
 
 

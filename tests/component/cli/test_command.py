@@ -223,7 +223,9 @@ def test_a_killed_service_is_started_again(home: Home) -> None:
     now = until(lambda: (row := home.processes()["knowledge"])["ready"] and row["pid"] != before["knowledge"] and row)
     assert now["pid"]
     assert home.json("kb", "search", "legs", "--kb", "first")["results"]
-    assert {n: p for n, p in pids(home).items() if n != "knowledge"} == {n: p for n, p in before.items() if n != "knowledge"}
+    assert {n: p for n, p in pids(home).items() if n != "knowledge"} == {
+        n: p for n, p in before.items() if n != "knowledge"
+    }
 
 
 def test_without_its_supervisor_up_begins_anew_with_all_that_was_there(home: Home) -> None:

@@ -32,7 +32,16 @@ def invoke(*arguments: str) -> Result:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("runs",), ("watch", "a"), ("cancel", "a"), ("resume", "a"), ("report",), ("ask", "Who?"), ("kb", "list"), ("kb", "search", "x")],
+    [
+        ("runs",),
+        ("watch", "a"),
+        ("cancel", "a"),
+        ("resume", "a"),
+        ("report",),
+        ("ask", "Who?"),
+        ("kb", "list"),
+        ("kb", "search", "x"),
+    ],
 )
 def test_where_nothing_was_started_each_command_says_how_to_start(home: Path, arguments: tuple[str, ...]) -> None:
     result = invoke(*arguments)
@@ -89,7 +98,12 @@ def test_paths_of_a_spec_count_from_its_folder_and_urls_stay(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(b"a: [", "not valid YAML"), (b"- a", "mapping"), (b"", "mapping"), (b"a: 1\nb: Z\xfcrich", "a.yaml:2: not UTF-8")],
+    [
+        (b"a: [", "not valid YAML"),
+        (b"- a", "mapping"),
+        (b"", "mapping"),
+        (b"a: 1\nb: Z\xfcrich", "a.yaml:2: not UTF-8"),
+    ],
 )
 def test_a_spec_that_cannot_be_read_is_named(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "a.yaml").write_bytes(content)
@@ -152,7 +166,9 @@ def test_a_long_home_gets_a_socket_that_the_system_can_open(tmp_path: Path) -> N
 
 
 def test_an_error_is_one_sentence_with_its_reason() -> None:
-    assert explain(errors.NotFound("there is no run 'a'", reason="RUN_NOT_FOUND")) == "there is no run 'a' [RUN_NOT_FOUND]"
+    assert (
+        explain(errors.NotFound("there is no run 'a'", reason="RUN_NOT_FOUND")) == "there is no run 'a' [RUN_NOT_FOUND]"
+    )
     away = explain(errors.Unavailable("failed to connect"))
     assert "nesycd up" in away
     assert errors.Unavailable("x").code is grpc.StatusCode.UNAVAILABLE
