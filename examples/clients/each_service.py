@@ -12,7 +12,6 @@ from pathlib import Path
 
 import grpc
 import yaml
-
 from google.protobuf import json_format, struct_pb2
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status

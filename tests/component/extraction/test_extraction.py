@@ -9,7 +9,6 @@ from pathlib import Path
 
 import grpc
 import pytest
-
 from nesycd.extraction.v1 import (
     GRANULARITY_CASE,
     BatchExtractKnowledgeRequest,
@@ -25,6 +24,7 @@ from nesycd.knowledge.v1 import (
     KnowledgeServiceStub,
     ListEntriesRequest,
 )
+
 from services.common import errors
 from services.common.rows import row_error
 from tests.processes import Process, running, service, standin, valkey
