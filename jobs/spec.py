@@ -96,7 +96,7 @@ class Training(_Strict):
     augmented: Phase = Phase()
     lora: Lora = Lora()
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 8
-    max_tokens_per_batch: Annotated[int, Field(ge=16, le=1_000_000)] = 1024
+    max_tokens_per_batch: Annotated[int, Field(ge=16, le=1_000_000)] = 512
     counterfactual_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     max_length: Annotated[int, Field(ge=16, le=131_072)] = 1024
     checkpoint_steps: Annotated[int, Field(ge=1, le=100_000)] = 10

@@ -62,7 +62,12 @@ class Process:
         """Starts it and waits until it is ready."""
         with self.log.open("ab") as output:
             self.popen = subprocess.Popen(
-                self.command, stdout=output, stderr=output, cwd=ROOT, env={**os.environ, **self.env}, start_new_session=True
+                self.command,
+                stdout=output,
+                stderr=output,
+                cwd=ROOT,
+                env={**os.environ, **self.env},
+                start_new_session=True,
             )
         deadline = time.monotonic() + patience
         while self.ready is not None and not self.ready():
@@ -131,7 +136,15 @@ def standin(folder: Path, *flags: str) -> Process:
             return True
         return False
 
-    command = [sys.executable, "-m", "examples.standin_teacher", "--port", str(port), "--log", str(folder / "calls.jsonl")]
+    command = [
+        sys.executable,
+        "-m",
+        "examples.standin_teacher",
+        "--port",
+        str(port),
+        "--log",
+        str(folder / "calls.jsonl"),
+    ]
     return Process([*command, *flags], folder / "standin.log", ready=ready, port=port)
 
 

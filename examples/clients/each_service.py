@@ -22,7 +22,7 @@ from nesycd.knowledge.v1 import (
     CreateKnowledgeBaseRequest,
     DeleteKnowledgeBaseRequest,
     Entry,
-    GetEntryRequest,
+    GetKnowledgeBaseRequest,
     KnowledgeServiceStub,
     SearchEntriesRequest,
     Source,
@@ -119,7 +119,7 @@ def runs(channel: grpc.Channel) -> None:
 def errors(channel: grpc.Channel) -> None:
     """What an error carries besides its code: google.rpc details (AIP-193)."""
     try:
-        KnowledgeServiceStub(channel).GetEntry(GetEntryRequest(name="knowledgeBases/no/entries/none"), timeout=10)
+        KnowledgeServiceStub(channel).GetKnowledgeBase(GetKnowledgeBaseRequest(name="knowledgeBases/none"), timeout=10)
     except grpc.RpcError as error:
         info = error_details_pb2.ErrorInfo()
         for detail in rpc_status.from_call(error).details:

@@ -102,7 +102,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Proc
     broker, paid = valkey(folder / "valkey"), standin(folder, "--mode", "scripted")
     redis_url = f"redis://{broker.address}/0"
     knowledge = service("knowledge", folder, data_dir=str(folder / "kb"), embedder="none")
-    teacher = service("teacher", folder, redis_url=redis_url, upstream_url=f"http://{paid.address}", upstream_api_key="k")
+    teacher = service(
+        "teacher", folder, redis_url=redis_url, upstream_url=f"http://{paid.address}", upstream_api_key="k"
+    )
     teacher.env |= {"NESYCD_TEACHER_DEFAULT_MODEL": "stand-in", "NESYCD_TEACHER_MAX_ATTEMPTS": "1"}
     made = {
         "teacher": teacher,
@@ -132,7 +134,9 @@ def test_a_hostile_message_gets_a_status_of_the_right_kind_and_the_server_lives_
 ) -> None:
     response_class = message_factory.GetMessageClass(method.output_type)
     path = f"/{method.containing_service.full_name}/{method.name}"
-    style = ("stream" if method.client_streaming else "unary") + "_" + ("stream" if method.server_streaming else "unary")
+    style = (
+        ("stream" if method.client_streaming else "unary") + "_" + ("stream" if method.server_streaming else "unary")
+    )
     call = getattr(channels[name], style)(
         path, request_serializer=lambda m: m.SerializeToString(), response_deserializer=response_class.FromString
     )
@@ -142,7 +146,10 @@ def test_a_hostile_message_gets_a_status_of_the_right_kind_and_the_server_lives_
     def attack(requests: list[Any]) -> None:
         code = grpc.StatusCode.OK
         try:
-            answer = call(iter(requests) if method.client_streaming else requests[0], timeout=0.4 if method.server_streaming else 2)
+            answer = call(
+                iter(requests) if method.client_streaming else requests[0],
+                timeout=0.4 if method.server_streaming else 2,
+            )
             if method.server_streaming:
                 for _, response in zip(range(10), answer, strict=False):
                     if response.DESCRIPTOR.fields_by_name.get("error") and response.HasField("error"):

@@ -58,7 +58,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("extraction")
     broker, paid = valkey(folder / "valkey"), standin(folder, "--mode", "scripted")
     redis_url = f"redis://{broker.address}/0"
-    teacher = service("teacher", folder, redis_url=redis_url, upstream_url=f"http://{paid.address}", upstream_api_key="k")
+    teacher = service(
+        "teacher", folder, redis_url=redis_url, upstream_url=f"http://{paid.address}", upstream_api_key="k"
+    )
     teacher.env["NESYCD_TEACHER_DEFAULT_MODEL"] = "stand-in"
     knowledge = service("knowledge", folder, data_dir=str(folder / "kb"), embedder="none")
     extraction = service("extraction", folder, teacher_address=teacher.address, knowledge_address=knowledge.address)
@@ -71,7 +73,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 def case(number: int, question: str, answer: str, response: str = "I do not know.") -> HardCase:
-    return HardCase(case_id=f"case-{number}", task="legs", question=question, gold_answer=answer, student_response=response)
+    return HardCase(
+        case_id=f"case-{number}", task="legs", question=question, gold_answer=answer, student_response=response
+    )
 
 
 SCORPIONS = case(1, "How many legs do 3 scorpions have?", "24")

@@ -178,9 +178,7 @@ async def test_feedback_counts_once_a_request_and_leaves_the_etag(library: Libra
     assert (now.used, now.helpful, now.harmful) == (3, 1, 1)
     assert now.etag == entry.etag
     with pytest.raises(NotFound):
-        await library.feedback(
-            "kb", [Feedback(entry.id, 1, 0, 0), Feedback(derive_id(EntryKind.FACT, "x"), 1, 0, 0)]
-        )
+        await library.feedback("kb", [Feedback(entry.id, 1, 0, 0), Feedback(derive_id(EntryKind.FACT, "x"), 1, 0, 0)])
     with pytest.raises(InvalidArgument):
         await library.feedback("kb", [Feedback(entry.id, -1, 0, 0)])
     assert (await library.entry("kb", entry.id)).used == 3
