@@ -33,8 +33,8 @@ demo: setup ## Distil a small student with a knowledge base, and see what it can
 test: setup lint test-unit test-component ## All tests that need no cluster
 
 lint: setup buf ## Style, types of imports, contracts
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check --no-cache .
+	@$(BIN)/ruff format --no-cache --check .
 	@$(BIN)/lint-imports
 
 buf: setup ## The contracts: style, and nothing broken against main

@@ -13,9 +13,9 @@ from nesycd.knowledge.v1 import KnowledgeServiceStub
 from nesycd.runs.v1 import RunServiceStub
 from nesycd.student.v1 import StudentServiceStub
 from nesycd.teacher.v1 import TeacherServiceStub
-from services.common.channel import connect
 
 from cli.stack import SERVICES, Stack
+from services.common.channel import connect
 
 STUBS: dict[str, Callable[..., Any]] = {
     "teacher": TeacherServiceStub,
