@@ -5,10 +5,9 @@ from __future__ import annotations
 from enum import IntEnum
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from nesycd.common.v1.status_pb2 import Status
 from nesycd.knowledge.v1 import knowledge_pb2 as pb
 
-from services.common.errors import InvalidArgument, NesycdError, status_proto
+from services.common.errors import InvalidArgument
 from services.knowledge import names
 from services.knowledge.entries import Entry, EntryKind, EntryStatus, KnowledgeBase, Revision, Source
 from services.knowledge.search import Hit
@@ -90,11 +89,6 @@ def revision_message(revision: Revision) -> pb.EntryRevision:
 def hit_message(hit: Hit) -> pb.SearchResult:
     """The message of an entry that was found."""
     return pb.SearchResult(entry=entry_message(hit.entry), score=hit.score, explanation=hit.explanation)
-
-
-def error_message(error: NesycdError) -> Status:
-    """The status of one row."""
-    return Status.FromString(status_proto(error).SerializeToString())
 
 
 def kind_of(value: int, field: str = "entry.kind") -> EntryKind:

@@ -12,6 +12,7 @@ from nesycd.knowledge.v1 import knowledge_pb2 as pb
 
 from services.common.errors import InvalidArgument, NesycdError
 from services.common.pages import decode_page_token, encode_page_token, page_size
+from services.common.rows import row_status
 from services.knowledge import convert, exchange, names
 from services.knowledge.entries import CONTENT_FIELDS, Entry
 from services.knowledge.filters import parse
@@ -109,7 +110,7 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         response = pb.BatchCreateEntriesResponse()
         for result in await self._library.create_many(kb, creations):
             if isinstance(result, NesycdError):
-                response.results.add(error=convert.error_message(result))
+                response.results.add(error=row_status(result))
             else:
                 response.results.add(entry=convert.entry_message(result[0]), merged=result[1])
         return response
@@ -202,7 +203,7 @@ class KnowledgeServicer(KnowledgeServiceServicer):
                 response = await self.SearchEntries(row.request, context)
                 yield pb.BatchSearchEntriesResponse(row_id=row.row_id, response=response)
             except NesycdError as error:
-                yield pb.BatchSearchEntriesResponse(row_id=row.row_id, error=convert.error_message(error))
+                yield pb.BatchSearchEntriesResponse(row_id=row.row_id, error=row_status(error))
 
     async def WatchEntries(
         self, request: pb.WatchEntriesRequest, context: Context
@@ -246,7 +247,7 @@ class KnowledgeServicer(KnowledgeServiceServicer):
             for_review=report.for_review,
         )
         for problem in report.problems:
-            response.problems.add(line=problem.line, error=convert.error_message(problem.error))
+            response.problems.add(line=problem.line, error=row_status(problem.error))
         return response
 
     async def ExportEntries(

@@ -10,11 +10,11 @@ from datetime import datetime
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
-from nesycd.common.v1 import Status
 from nesycd.student import v1 as student
 
-from services.common.errors import Internal, InvalidArgument, NesycdError, status_proto
+from services.common.errors import Internal, InvalidArgument, NesycdError
 from services.common.pages import decode_page_token, encode_page_token, page_size
+from services.common.rows import row_status
 from services.student.adapters import AdapterInfo, Adapters, Alias, Retrieval
 from services.student.answering import Answer, Answering, Mode, Question
 from services.student.engines.base import Decoding
@@ -163,7 +163,7 @@ class StudentServicer(student.StudentServiceServicer):
             result = errors[index] if index in errors else next(results)
             response = student.BatchAnswerResponse(row_id=row.row_id)
             if isinstance(result, NesycdError):
-                response.error.CopyFrom(Status.FromString(status_proto(result).SerializeToString()))
+                response.error.CopyFrom(row_status(result))
             else:
                 response.response.CopyFrom(_answer_to_proto(result))
             responses.append(response)

@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc.aio
 from google.protobuf.json_format import MessageToDict
-from nesycd.common.v1 import Status
 from nesycd.teacher.v1 import (
     BatchGenerateRequest,
     BatchGenerateResponse,
@@ -28,6 +27,7 @@ from nesycd.teacher.v1 import Usage as UsageProto
 from services.common import context as call_context
 from services.common import errors
 from services.common.logs import get_logger
+from services.common.rows import row_status
 from services.teacher.proxy import NANO, Proxy
 from services.teacher.settings import Settings
 from services.teacher.types import Answer, Message, Question, Sampling, Spent
@@ -97,8 +97,7 @@ class Servicer(TeacherServiceServicer):
             if known is None:
                 log.exception("row_failed")
                 known = errors.internal(call_context.request_id.get())
-            status = Status.FromString(errors.status_proto(known).SerializeToString())
-            return BatchGenerateResponse(row_id=row.row_id, error=status)
+            return BatchGenerateResponse(row_id=row.row_id, error=row_status(known))
 
     async def GetUsage(self, request: GetUsageRequest, context: grpc.aio.ServicerContext) -> GetUsageResponse:
         """Sums tokens and money."""
