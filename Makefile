@@ -5,8 +5,6 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 export NESYCD_HOME ?= $(CURDIR)/.nesycd
-# No model is ever fetched from a hub behind the user's back.
-export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
 EXTRAS := teacher,extraction,knowledge,embedder,student,jobs,worker,cli,examples,dev

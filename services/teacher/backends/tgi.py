@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from services.teacher.backends import OnText, Trouble, UpstreamError, from_status, read_completion
@@ -18,6 +19,10 @@ class TgiBackend:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._client: AsyncInferenceClient | None = None
+        # The hub's offline mode would also refuse the team's own endpoint; this process downloads nothing from a hub.
+        # Read when huggingface_hub is imported, which happens at the first question.
+        for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+            os.environ.pop(name, None)
 
     def _hub(self) -> AsyncInferenceClient:
         if self._client is None:

@@ -213,7 +213,7 @@ def test_a_grpc_client_of_each_service_works(home: Home, run: dict[str, Any]) ->
     assert done.returncode == 0, done.stderr
     for name in services:
         assert f"{name}: " in done.stdout
-    assert "cached=True" in done.stdout and "error: INVALID_ARGUMENT" in done.stdout
+    assert "cached=True" in done.stdout and "error: NOT_FOUND" in done.stdout
     assert "knowledgeBases/example" not in {base["name"] for base in home.json("kb", "list")}
 
 
