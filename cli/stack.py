@@ -294,7 +294,9 @@ class Stack:
             ours["NESYCD_TEACHER_DEFAULT_MODEL"] = "stand-in"
             # Prices of a small paid model, so that the report shows what money would look like.
             ours["NESYCD_TEACHER_PRICES"] = json.dumps({"stand-in": [0.5, 1.5]})
-        return {**ours, **os.environ, "NESYCD_STACK": str(self.folder)}
+        # Who is asked, and perhaps paid, is decided in the options, which know of an exported address.
+        decided = {name: ours[name] for name in ("NESYCD_STACK", "NESYCD_TEACHER_UPSTREAM_URL")}
+        return {**ours, **os.environ, **decided}
 
     def _config(self, options: Options) -> str:
         """supervisord.conf: settings travel in the environment, which every process inherits."""

@@ -137,7 +137,7 @@ def follow(name: str, console: Console, *, quiet: bool = False) -> Run:
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]:<6}"),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
     )
     seen = time.monotonic()

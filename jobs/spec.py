@@ -25,7 +25,7 @@ Condition = Literal["zero_shot", "general", "augmented", "shuffled", "imported",
 
 class _Strict(BaseModel):
     # Strict: "3" is not a number and 1 is not a truth value; what a person meant is not guessed.
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Data(_Strict):
@@ -190,7 +190,7 @@ def parse(spec: Mapping[str, Any]) -> RunSpec:
 
 def check_run_id(run_id: str) -> str:
     """Returns the id, or raises InvalidArgument where it has other signs than letters, digits and hyphens."""
-    if not RUN_ID.match(run_id):
+    if not RUN_ID.fullmatch(run_id):
         raise InvalidArgument(
             f"run_id {run_id[:80]!r} is not valid: use 1 to 50 letters, digits and hyphens, no hyphen at either end",
             field="run_id",

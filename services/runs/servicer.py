@@ -89,7 +89,11 @@ class RunServicer(RunServiceServicer):
             raise InvalidArgument("spec is missing; docs/run-spec.md tells what it holds", field="spec")
         if len(request.request_id) > 128:
             raise InvalidArgument("request_id is longer than 128 characters", field="request_id")
-        spec = parse(json_format.MessageToDict(request.spec))
+        try:
+            given = json_format.MessageToDict(request.spec)
+        except (json_format.SerializeToJsonError, ValueError):
+            raise InvalidArgument("spec holds a number that is not finite", field="spec") from None
+        spec = parse(given)
         run_id = check_run_id(request.run_id) if request.run_id else _new_id(spec.name, request.request_id)
         if request.validate_only:
             return CreateRunResponse(run=Run(name=f"runs/{run_id}", spec=_struct(spec.dump())))
@@ -167,7 +171,7 @@ class RunServicer(RunServiceServicer):
         """Redis is asked in threads: a connection that hangs holds up nobody else."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+        except (redis.exceptions.RedisError, OSError) as error:  # also one that cannot write: its disk is full
             raise Unavailable(
                 f"the state of runs cannot be reached ({type(error).__name__}); repeat later",
                 reason=STATE_UNAVAILABLE,
