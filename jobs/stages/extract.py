@@ -48,7 +48,9 @@ async def run(context: Context) -> dict[str, Any]:
         hide_gold_answer=not spec.knowledge.show_gold_answer, run=context.run_name, teacher_model=spec.teacher.model,
         run_budget_usd=spec.teacher.budget_usd, seed=spec.seed, temperature=spec.teacher.temperature,
     )  # fmt: skip
-    journal = context.folder.journal("cases", _SHARD)
+    # Each run has a journal of its own: what another one did before it was stopped lies in that one's knowledge base.
+    # The teacher is not paid again for it.
+    journal = context.folder.journal(f"cases/{context.run_id}", _SHARD)
     done = 0
     for number, indices in journal.shards(len(rows)):
         context.check()
