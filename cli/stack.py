@@ -161,6 +161,8 @@ class Stack:
                 self._supervisor().startAllProcesses(False)
             return known
         options = options or known or Options()
+        # Prompts, answers and knowledge lie in it: nobody else's business.
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.artifacts / "models").mkdir(parents=True, exist_ok=True)
         self._make_model(options, say)  # before anything is stopped: a name that is wrong harms nothing
         if running:

@@ -194,6 +194,11 @@ class Context:
             self._told = now
             self.store.progress(self.run_id, self.stage, self.round, self.lease.token, {"note": text})
 
+    async def default_teacher(self) -> str:
+        """What stands for the teacher that answers where the spec names no model; see GetUsageResponse."""
+        request = GetUsageRequest(run=self.run_name)
+        return (await self.services.call(self.services.teacher.GetUsage, request, what="teacher")).default_teacher
+
     async def usage(self) -> dict[str, float]:
         """What the teacher cost in this stage so far; brings the run's sums up to date.
 

@@ -136,6 +136,9 @@ async def _run_stage(
         relevant = module.relevant(context)
         if module.OWN:
             relevant = {**relevant, "run": record.id}
+        if module.USES_TEACHER:
+            # The spec may leave the model to the proxy: another teacher makes another output.
+            relevant = {**relevant, "default_teacher": await context.default_teacher()}
         inputs = {f"{name}/{number}": folder.digest for (name, number), folder in context.rounds.items()}
         digest = digest_of(
             {"stage": stage, "round": round_, "code": code_digest(module), "spec": relevant, "inputs": inputs}

@@ -32,7 +32,7 @@ def submit(broker: str, spec_file: Path, run_id: str | None = None) -> str:
     }
     app = Celery(broker=broker, backend=broker)
     result = app.send_task("nesycd.run", kwargs={"spec": spec, "run_id": run_id}, queue="nesycd.cpu")
-    return result.get(timeout=120)["run"]  # the task only checks the spec and starts the run
+    return result.get(timeout=3600)["run"]  # once a worker is free to check the spec; the run itself goes on
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -41,6 +42,8 @@ class Servicer(TeacherServiceServicer):
     def __init__(self, proxy: Proxy, settings: Settings) -> None:
         self._proxy = proxy
         self._settings = settings
+        named = f"{settings.backend}\n{settings.upstream_url}\n{settings.default_model}"
+        self._default_teacher = hashlib.sha256(named.encode()).hexdigest()[:32]
 
     async def Generate(self, request: GenerateRequest, context: grpc.aio.ServicerContext) -> GenerateResponse:
         """Answers one request."""
@@ -108,6 +111,7 @@ class Servicer(TeacherServiceServicer):
             sum(row.spent.nano_usd for row in rows),
         )
         return GetUsageResponse(
+            default_teacher=self._default_teacher,
             rows=[
                 UsageRow(
                     model=row.model,

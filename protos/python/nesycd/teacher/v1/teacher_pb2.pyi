@@ -163,9 +163,11 @@ class UsageRow(_message.Message):
     def __init__(self, model: _Optional[str] = ..., caller: _Optional[str] = ..., run: _Optional[str] = ..., calls: _Optional[int] = ..., cached_calls: _Optional[int] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., failed_attempts: _Optional[int] = ...) -> None: ...
 
 class GetUsageResponse(_message.Message):
-    __slots__ = ("rows", "total")
+    __slots__ = ("rows", "total", "default_teacher")
     ROWS_FIELD_NUMBER: _ClassVar[int]
     TOTAL_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_TEACHER_FIELD_NUMBER: _ClassVar[int]
     rows: _containers.RepeatedCompositeFieldContainer[UsageRow]
     total: Usage
-    def __init__(self, rows: _Optional[_Iterable[_Union[UsageRow, _Mapping]]] = ..., total: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
+    default_teacher: str
+    def __init__(self, rows: _Optional[_Iterable[_Union[UsageRow, _Mapping]]] = ..., total: _Optional[_Union[Usage, _Mapping]] = ..., default_teacher: _Optional[str] = ...) -> None: ...
