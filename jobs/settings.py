@@ -30,7 +30,7 @@ class Settings(BaseSettings):
         max_attempts: Attempts of a stage without lasting progress, after which the run is given up.
         patience_seconds: How long a service, or Redis, may be away before the stage's attempt fails.
         call_seconds: Deadline of one call to a service.
-        stage_seconds: Celery's hard time limit of a stage; the broker's visibility timeout is longer.
+        stage_seconds: Longest stage that the broker's visibility timeout allows for; Celery's own time limits do not work with the solo pool.
         result_seconds: How long Celery keeps a task's small result.
         log_level: debug, info, warning or error.
     """
