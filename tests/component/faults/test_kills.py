@@ -94,6 +94,8 @@ class Machine:
 
     def answers_lost_in_flight(self) -> int:
         """Answers that the stand-in gave and that a killed proxy had not stored yet: those may be asked for again."""
+        # What was with the stand-in when its asker died is answered, and logged, a moment later.
+        time.sleep(0.3)
         client = redis.Redis(port=self.options.ports["valkey"], socket_timeout=2)
         for _ in range(200):
             with contextlib.suppress(redis.RedisError, OSError):
