@@ -16,8 +16,8 @@ from services.extraction.settings import Settings
 async def main() -> None:
     """Serves until SIGTERM."""
     settings = Settings()
-    teacher = connect(settings.teacher_address)
-    knowledge = connect(settings.knowledge_address)
+    teacher = connect(settings.teacher_address, **settings.peer_options())
+    knowledge = connect(settings.knowledge_address, **settings.peer_options())
     extractor = Extractor(
         TeacherServiceStub(teacher),
         KnowledgeServiceStub(knowledge),
@@ -41,4 +41,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main())
+    run(main)
