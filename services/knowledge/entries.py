@@ -15,6 +15,7 @@ from typing import Any
 from method.normalise import normalise_fact
 from services.common.errors import Aborted, FailedPrecondition, InvalidArgument
 from services.knowledge import names
+from services.knowledge.hygiene import claim_keys
 
 MAX_TEXT = 8192  # characters
 MAX_TITLE = 512
@@ -49,6 +50,14 @@ class EntryStatus(IntEnum):
     RETIRED = 4
 
 
+class ReviewCause(IntEnum):
+    """What kind of reason an entry waits for a person for. The numbers are the contract's."""
+
+    NONE = 0
+    NEAR_DUPLICATE = 1
+    CONTRADICTION = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where an entry came from: a hard case, or a person."""
@@ -75,6 +84,8 @@ class Entry:
     sources: tuple[Source, ...] = ()
     superseded_by: str = ""
     review_reason: str = ""
+    review_cause: ReviewCause = ReviewCause.NONE
+    conflicts: tuple[str, ...] = ()  # ids of entries that it repeats or contradicts, while it waits
     used: int = 0
     helpful: int = 0
     harmful: int = 0
@@ -96,6 +107,11 @@ class Entry:
     def fact_key(self) -> str:
         """The same for the same fact of the same kind, however it is spelt."""
         return fact_key(self.kind, self.text)
+
+    @property
+    def claim_keys(self) -> tuple[str, ...]:
+        """Keys that it shares with entries that may repeat or contradict it."""
+        return claim_keys(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,4 +337,6 @@ def from_json(text: str) -> Entry:
     fields["status"] = EntryStatus(fields["status"])
     fields["tags"] = tuple(fields["tags"])
     fields["sources"] = tuple(Source(**source) for source in fields["sources"])
+    fields["review_cause"] = ReviewCause(fields.get("review_cause", 0))
+    fields["conflicts"] = tuple(fields.get("conflicts", ()))
     return Entry(**fields)

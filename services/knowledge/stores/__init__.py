@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.knowledge.entries import Entry, KnowledgeBase, Revision
+from services.knowledge.entries import Entry, EntryKind, EntryStatus, KnowledgeBase, Revision
 from services.knowledge.filters import Filter
 from services.knowledge.search import Hit, Query
 
@@ -37,11 +38,27 @@ class Write:
     keep_vector: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What a base holds, in figures. Best first, ties by name; entries that have none of a counter are not listed."""
+
+    by_status: dict[EntryStatus, int]
+    by_kind: dict[EntryKind, int]
+    tags: list[tuple[str, int]]
+    used: int
+    helpful: int
+    harmful: int
+    most_used: list[Entry]
+    most_helpful: list[Entry]
+    most_harmful: list[Entry]
+
+
 class Store(Protocol):
-    """What every back-end offers. Ids are checked and entries valid; writers of one base come one at a time.
+    """What every back-end offers. Ids are checked and entries valid.
 
     A write that returned is durable, and the next search sees it. A missing base raises NotFound, a full disk
-    ResourceExhausted, a back-end that is down Unavailable; nothing is half-written then.
+    ResourceExhausted, a back-end that is down Unavailable; nothing is half-written then. What reads, decides and
+    writes does so inside `writing`.
     """
 
     async def open(self) -> None:
@@ -53,8 +70,14 @@ class Store(Protocol):
     async def bases(self) -> list[KnowledgeBase]:
         """All bases, by id."""
 
+    def writing(self, kb: str) -> AbstractAsyncContextManager[None]:
+        """Holds the base for one writer: of this process, and of all others where the back-end is shared."""
+
     async def base(self, kb: str) -> KnowledgeBase:
-        """One base, with its counts."""
+        """One base, without its counts: cheap, asked before every search."""
+
+    async def counts(self, kb: str) -> tuple[int, int]:
+        """How many entries the base has, and how many of them are ACTIVE."""
 
     async def has_base(self, kb: str) -> bool:
         """Whether there is such a base."""
@@ -65,11 +88,14 @@ class Store(Protocol):
     async def delete_base(self, kb: str) -> None:
         """Removes a base with everything in it."""
 
-    async def entry(self, kb: str, entry_id: str) -> Entry | None:
-        """One entry, or None."""
+    async def get(self, kb: str, ids: Collection[str]) -> dict[str, Entry]:
+        """Entries by their ids; those that there are."""
 
-    async def by_fact(self, kb: str, fact_key: str) -> Entry | None:
-        """The entry that says this fact, or None."""
+    async def by_facts(self, kb: str, fact_keys: Collection[str]) -> dict[str, Entry]:
+        """Entries by what they say (Entry.fact_key); the smallest id where several say it."""
+
+    async def by_claims(self, kb: str, claim_keys: Collection[str]) -> dict[str, list[Entry]]:
+        """Entries that have a claim key (Entry.claim_keys), by key, each list by id. See hygiene.py."""
 
     async def entries(self, kb: str, after: str, limit: int, where: Filter | None = None) -> list[Entry]:
         """Entries that fit the filter, by id, after an id."""
@@ -77,8 +103,19 @@ class Store(Protocol):
     async def revisions(self, kb: str, entry_id: str, before: int, limit: int) -> list[Revision]:
         """Revisions below a number, newest first."""
 
-    async def commit(self, kb: str, writes: Sequence[Write], request_id: str = "") -> None:
-        """Writes all or nothing, and remembers the request."""
+    async def audit(self, kb: str, ids: Collection[str], since: int) -> list[Revision]:
+        """All revisions of some entries that were made at a time or later, by id, then oldest first."""
+
+    async def commit(self, kb: str, writes: Sequence[Write], request_id: str = "", *, atomic: bool = True) -> None:
+        """Writes entries, and remembers the request. The writes are of different entries.
+
+        Args:
+            kb: The base.
+            writes: What to write.
+            request_id: What `seen` knows afterwards.
+            atomic: All or nothing, also where the process or the store is killed; else whole entries, but perhaps not
+                all of them when it fails.
+        """
 
     async def seen(self, scope: str, request_id: str) -> bool:
         """Whether a request was remembered; the scope is the base's id, or "" for put_base."""
@@ -104,5 +141,11 @@ class Store(Protocol):
     async def put_vectors(self, kb: str, embedder: str, vectors: Sequence[tuple[Entry, Vector]]) -> None:
         """Keeps vectors; those of entries whose indexed text changed meanwhile are dropped."""
 
+    async def without_vector_count(self, kb: str, embedder: str) -> int:
+        """How many entries have no vector of this embedder yet."""
+
     async def use_embedder(self, kb: str, embedder: str, dimension: int) -> None:
-        """Searches with the vectors of this embedder from now on."""
+        """Searches with the vectors of this embedder from now on; those of others may go."""
+
+    async def statistics(self, kb: str, top: int) -> Statistics:
+        """Figures of a base; lists have at most `top` items."""

@@ -27,6 +27,12 @@ class EntryStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENTRY_STATUS_SUPERSEDED: _ClassVar[EntryStatus]
     ENTRY_STATUS_RETIRED: _ClassVar[EntryStatus]
 
+class ReviewCause(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REVIEW_CAUSE_UNSPECIFIED: _ClassVar[ReviewCause]
+    REVIEW_CAUSE_NEAR_DUPLICATE: _ClassVar[ReviewCause]
+    REVIEW_CAUSE_CONTRADICTION: _ClassVar[ReviewCause]
+
 class SearchMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     SEARCH_MODE_UNSPECIFIED: _ClassVar[SearchMode]
@@ -40,11 +46,27 @@ class Fusion(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FUSION_RELATIVE_SCORE: _ClassVar[Fusion]
     FUSION_RANK: _ClassVar[Fusion]
 
+class ReviewDecision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REVIEW_DECISION_UNSPECIFIED: _ClassVar[ReviewDecision]
+    REVIEW_DECISION_APPROVE: _ClassVar[ReviewDecision]
+    REVIEW_DECISION_REJECT: _ClassVar[ReviewDecision]
+    REVIEW_DECISION_MERGE: _ClassVar[ReviewDecision]
+    REVIEW_DECISION_REPLACE: _ClassVar[ReviewDecision]
+
 class ExchangeFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     EXCHANGE_FORMAT_UNSPECIFIED: _ClassVar[ExchangeFormat]
     EXCHANGE_FORMAT_JSONL: _ClassVar[ExchangeFormat]
     EXCHANGE_FORMAT_MARKDOWN: _ClassVar[ExchangeFormat]
+
+class ImportOutcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    IMPORT_OUTCOME_UNSPECIFIED: _ClassVar[ImportOutcome]
+    IMPORT_OUTCOME_CREATED: _ClassVar[ImportOutcome]
+    IMPORT_OUTCOME_UPDATED: _ClassVar[ImportOutcome]
+    IMPORT_OUTCOME_MERGED: _ClassVar[ImportOutcome]
+    IMPORT_OUTCOME_FOR_REVIEW: _ClassVar[ImportOutcome]
 ENTRY_KIND_UNSPECIFIED: EntryKind
 ENTRY_KIND_SUMMARY: EntryKind
 ENTRY_KIND_FACT: EntryKind
@@ -54,6 +76,9 @@ ENTRY_STATUS_DRAFT: EntryStatus
 ENTRY_STATUS_ACTIVE: EntryStatus
 ENTRY_STATUS_SUPERSEDED: EntryStatus
 ENTRY_STATUS_RETIRED: EntryStatus
+REVIEW_CAUSE_UNSPECIFIED: ReviewCause
+REVIEW_CAUSE_NEAR_DUPLICATE: ReviewCause
+REVIEW_CAUSE_CONTRADICTION: ReviewCause
 SEARCH_MODE_UNSPECIFIED: SearchMode
 SEARCH_MODE_BM25: SearchMode
 SEARCH_MODE_VECTOR: SearchMode
@@ -61,12 +86,22 @@ SEARCH_MODE_HYBRID: SearchMode
 FUSION_UNSPECIFIED: Fusion
 FUSION_RELATIVE_SCORE: Fusion
 FUSION_RANK: Fusion
+REVIEW_DECISION_UNSPECIFIED: ReviewDecision
+REVIEW_DECISION_APPROVE: ReviewDecision
+REVIEW_DECISION_REJECT: ReviewDecision
+REVIEW_DECISION_MERGE: ReviewDecision
+REVIEW_DECISION_REPLACE: ReviewDecision
 EXCHANGE_FORMAT_UNSPECIFIED: ExchangeFormat
 EXCHANGE_FORMAT_JSONL: ExchangeFormat
 EXCHANGE_FORMAT_MARKDOWN: ExchangeFormat
+IMPORT_OUTCOME_UNSPECIFIED: ImportOutcome
+IMPORT_OUTCOME_CREATED: ImportOutcome
+IMPORT_OUTCOME_UPDATED: ImportOutcome
+IMPORT_OUTCOME_MERGED: ImportOutcome
+IMPORT_OUTCOME_FOR_REVIEW: ImportOutcome
 
 class KnowledgeBase(_message.Message):
-    __slots__ = ("name", "title", "description", "entry_count", "version", "embedder", "embedding_dimension", "etag", "create_time", "update_time", "active_entry_count")
+    __slots__ = ("name", "title", "description", "entry_count", "version", "embedder", "embedding_dimension", "etag", "create_time", "update_time", "active_entry_count", "embedder_rebuild")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
@@ -78,6 +113,7 @@ class KnowledgeBase(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_ENTRY_COUNT_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDER_REBUILD_FIELD_NUMBER: _ClassVar[int]
     name: str
     title: str
     description: str
@@ -89,7 +125,18 @@ class KnowledgeBase(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     update_time: _timestamp_pb2.Timestamp
     active_entry_count: int
-    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., description: _Optional[str] = ..., entry_count: _Optional[int] = ..., version: _Optional[int] = ..., embedder: _Optional[str] = ..., embedding_dimension: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., active_entry_count: _Optional[int] = ...) -> None: ...
+    embedder_rebuild: EmbedderRebuild
+    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., description: _Optional[str] = ..., entry_count: _Optional[int] = ..., version: _Optional[int] = ..., embedder: _Optional[str] = ..., embedding_dimension: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., active_entry_count: _Optional[int] = ..., embedder_rebuild: _Optional[_Union[EmbedderRebuild, _Mapping]] = ...) -> None: ...
+
+class EmbedderRebuild(_message.Message):
+    __slots__ = ("embedder", "done_count", "entry_count")
+    EMBEDDER_FIELD_NUMBER: _ClassVar[int]
+    DONE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_COUNT_FIELD_NUMBER: _ClassVar[int]
+    embedder: str
+    done_count: int
+    entry_count: int
+    def __init__(self, embedder: _Optional[str] = ..., done_count: _Optional[int] = ..., entry_count: _Optional[int] = ...) -> None: ...
 
 class Source(_message.Message):
     __slots__ = ("case_id", "run", "teacher_call", "author", "citation")
@@ -116,7 +163,7 @@ class Counters(_message.Message):
     def __init__(self, used: _Optional[int] = ..., helpful: _Optional[int] = ..., harmful: _Optional[int] = ...) -> None: ...
 
 class Entry(_message.Message):
-    __slots__ = ("name", "kind", "title", "text", "index_text", "tags", "status", "sources", "counters", "revision", "etag", "create_time", "update_time", "review_reason", "superseded_by")
+    __slots__ = ("name", "kind", "title", "text", "index_text", "tags", "status", "sources", "counters", "revision", "etag", "create_time", "update_time", "review_reason", "superseded_by", "review_cause", "conflicting_entries")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
@@ -132,6 +179,8 @@ class Entry(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     REVIEW_REASON_FIELD_NUMBER: _ClassVar[int]
     SUPERSEDED_BY_FIELD_NUMBER: _ClassVar[int]
+    REVIEW_CAUSE_FIELD_NUMBER: _ClassVar[int]
+    CONFLICTING_ENTRIES_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: EntryKind
     title: str
@@ -147,7 +196,9 @@ class Entry(_message.Message):
     update_time: _timestamp_pb2.Timestamp
     review_reason: str
     superseded_by: str
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[EntryKind, str]] = ..., title: _Optional[str] = ..., text: _Optional[str] = ..., index_text: _Optional[str] = ..., tags: _Optional[_Iterable[str]] = ..., status: _Optional[_Union[EntryStatus, str]] = ..., sources: _Optional[_Iterable[_Union[Source, _Mapping]]] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., revision: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., review_reason: _Optional[str] = ..., superseded_by: _Optional[str] = ...) -> None: ...
+    review_cause: ReviewCause
+    conflicting_entries: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[EntryKind, str]] = ..., title: _Optional[str] = ..., text: _Optional[str] = ..., index_text: _Optional[str] = ..., tags: _Optional[_Iterable[str]] = ..., status: _Optional[_Union[EntryStatus, str]] = ..., sources: _Optional[_Iterable[_Union[Source, _Mapping]]] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., revision: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., review_reason: _Optional[str] = ..., superseded_by: _Optional[str] = ..., review_cause: _Optional[_Union[ReviewCause, str]] = ..., conflicting_entries: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class EntryRevision(_message.Message):
     __slots__ = ("name", "entry", "author", "reason", "create_time")
@@ -236,20 +287,22 @@ class DeleteKnowledgeBaseResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class CreateEntryRequest(_message.Message):
-    __slots__ = ("parent", "entry", "entry_id", "author", "reason", "merge")
+    __slots__ = ("parent", "entry", "entry_id", "author", "reason", "merge", "reviewed")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     ENTRY_FIELD_NUMBER: _ClassVar[int]
     ENTRY_ID_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     MERGE_FIELD_NUMBER: _ClassVar[int]
+    REVIEWED_FIELD_NUMBER: _ClassVar[int]
     parent: str
     entry: Entry
     entry_id: str
     author: str
     reason: str
     merge: bool
-    def __init__(self, parent: _Optional[str] = ..., entry: _Optional[_Union[Entry, _Mapping]] = ..., entry_id: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ..., merge: bool = ...) -> None: ...
+    reviewed: bool
+    def __init__(self, parent: _Optional[str] = ..., entry: _Optional[_Union[Entry, _Mapping]] = ..., entry_id: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ..., merge: bool = ..., reviewed: bool = ...) -> None: ...
 
 class CreateEntryResponse(_message.Message):
     __slots__ = ("entry", "merged")
@@ -315,16 +368,26 @@ class ListEntriesResponse(_message.Message):
     def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class UpdateEntryRequest(_message.Message):
-    __slots__ = ("entry", "update_mask", "author", "reason")
+    __slots__ = ("entry", "update_mask", "author", "reason", "reviewed")
     ENTRY_FIELD_NUMBER: _ClassVar[int]
     UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    REVIEWED_FIELD_NUMBER: _ClassVar[int]
     entry: Entry
     update_mask: _field_mask_pb2.FieldMask
     author: str
     reason: str
-    def __init__(self, entry: _Optional[_Union[Entry, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    reviewed: bool
+    def __init__(self, entry: _Optional[_Union[Entry, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ..., reviewed: bool = ...) -> None: ...
+
+class EditConflict(_message.Message):
+    __slots__ = ("current", "read")
+    CURRENT_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    current: EntryRevision
+    read: EntryRevision
+    def __init__(self, current: _Optional[_Union[EntryRevision, _Mapping]] = ..., read: _Optional[_Union[EntryRevision, _Mapping]] = ...) -> None: ...
 
 class UpdateEntryResponse(_message.Message):
     __slots__ = ("entry",)
@@ -351,7 +414,7 @@ class DeleteEntryResponse(_message.Message):
     def __init__(self, entry: _Optional[_Union[Entry, _Mapping]] = ...) -> None: ...
 
 class SearchEntriesRequest(_message.Message):
-    __slots__ = ("parent", "query", "mode", "top_k", "filter", "minimum_score", "exclude_entries", "exclude_sole_source_case", "hybrid_weight", "fusion", "explain")
+    __slots__ = ("parent", "query", "mode", "top_k", "filter", "minimum_score", "exclude_entries", "exclude_sole_source_case", "hybrid_weight", "fusion", "explain", "feedback_weight")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -363,6 +426,7 @@ class SearchEntriesRequest(_message.Message):
     HYBRID_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     FUSION_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
+    FEEDBACK_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     parent: str
     query: str
     mode: SearchMode
@@ -374,7 +438,8 @@ class SearchEntriesRequest(_message.Message):
     hybrid_weight: float
     fusion: Fusion
     explain: bool
-    def __init__(self, parent: _Optional[str] = ..., query: _Optional[str] = ..., mode: _Optional[_Union[SearchMode, str]] = ..., top_k: _Optional[int] = ..., filter: _Optional[str] = ..., minimum_score: _Optional[float] = ..., exclude_entries: _Optional[_Iterable[str]] = ..., exclude_sole_source_case: _Optional[str] = ..., hybrid_weight: _Optional[float] = ..., fusion: _Optional[_Union[Fusion, str]] = ..., explain: bool = ...) -> None: ...
+    feedback_weight: float
+    def __init__(self, parent: _Optional[str] = ..., query: _Optional[str] = ..., mode: _Optional[_Union[SearchMode, str]] = ..., top_k: _Optional[int] = ..., filter: _Optional[str] = ..., minimum_score: _Optional[float] = ..., exclude_entries: _Optional[_Iterable[str]] = ..., exclude_sole_source_case: _Optional[str] = ..., hybrid_weight: _Optional[float] = ..., fusion: _Optional[_Union[Fusion, str]] = ..., explain: bool = ..., feedback_weight: _Optional[float] = ...) -> None: ...
 
 class SearchResult(_message.Message):
     __slots__ = ("entry", "score", "explanation")
@@ -430,6 +495,68 @@ class ListEntryRevisionsResponse(_message.Message):
     next_page_token: str
     def __init__(self, revisions: _Optional[_Iterable[_Union[EntryRevision, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
+class GetEntryRevisionRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class GetEntryRevisionResponse(_message.Message):
+    __slots__ = ("revision",)
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    revision: EntryRevision
+    def __init__(self, revision: _Optional[_Union[EntryRevision, _Mapping]] = ...) -> None: ...
+
+class ListReviewsRequest(_message.Message):
+    __slots__ = ("parent", "page_size", "page_token")
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    parent: str
+    page_size: int
+    page_token: str
+    def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class Review(_message.Message):
+    __slots__ = ("entry", "conflicts")
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    CONFLICTS_FIELD_NUMBER: _ClassVar[int]
+    entry: Entry
+    conflicts: _containers.RepeatedCompositeFieldContainer[Entry]
+    def __init__(self, entry: _Optional[_Union[Entry, _Mapping]] = ..., conflicts: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ...) -> None: ...
+
+class ListReviewsResponse(_message.Message):
+    __slots__ = ("reviews", "next_page_token")
+    REVIEWS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    reviews: _containers.RepeatedCompositeFieldContainer[Review]
+    next_page_token: str
+    def __init__(self, reviews: _Optional[_Iterable[_Union[Review, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ResolveReviewRequest(_message.Message):
+    __slots__ = ("name", "decision", "others", "etag", "author", "reason")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    decision: ReviewDecision
+    others: _containers.RepeatedScalarFieldContainer[str]
+    etag: str
+    author: str
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., decision: _Optional[_Union[ReviewDecision, str]] = ..., others: _Optional[_Iterable[str]] = ..., etag: _Optional[str] = ..., author: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ResolveReviewResponse(_message.Message):
+    __slots__ = ("entry", "others")
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
+    entry: Entry
+    others: _containers.RepeatedCompositeFieldContainer[Entry]
+    def __init__(self, entry: _Optional[_Union[Entry, _Mapping]] = ..., others: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ...) -> None: ...
+
 class RollbackEntryRequest(_message.Message):
     __slots__ = ("name", "revision", "etag", "author", "reason")
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -476,20 +603,24 @@ class RecordFeedbackResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class ImportOptions(_message.Message):
-    __slots__ = ("parent", "format", "atomic", "dry_run", "author", "reason")
+    __slots__ = ("parent", "format", "atomic", "dry_run", "author", "reason", "reviewed", "list_changes")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     ATOMIC_FIELD_NUMBER: _ClassVar[int]
     DRY_RUN_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    REVIEWED_FIELD_NUMBER: _ClassVar[int]
+    LIST_CHANGES_FIELD_NUMBER: _ClassVar[int]
     parent: str
     format: ExchangeFormat
     atomic: bool
     dry_run: bool
     author: str
     reason: str
-    def __init__(self, parent: _Optional[str] = ..., format: _Optional[_Union[ExchangeFormat, str]] = ..., atomic: bool = ..., dry_run: bool = ..., author: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    reviewed: bool
+    list_changes: bool
+    def __init__(self, parent: _Optional[str] = ..., format: _Optional[_Union[ExchangeFormat, str]] = ..., atomic: bool = ..., dry_run: bool = ..., author: _Optional[str] = ..., reason: _Optional[str] = ..., reviewed: bool = ..., list_changes: bool = ...) -> None: ...
 
 class ImportEntriesRequest(_message.Message):
     __slots__ = ("options", "data")
@@ -500,7 +631,7 @@ class ImportEntriesRequest(_message.Message):
     def __init__(self, options: _Optional[_Union[ImportOptions, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class ImportEntriesResponse(_message.Message):
-    __slots__ = ("created", "updated", "unchanged", "merged", "for_review", "problems")
+    __slots__ = ("created", "updated", "unchanged", "merged", "for_review", "problems", "changes", "changes_left_out")
     class Problem(_message.Message):
         __slots__ = ("line", "error")
         LINE_FIELD_NUMBER: _ClassVar[int]
@@ -508,19 +639,34 @@ class ImportEntriesResponse(_message.Message):
         line: int
         error: _status_pb2.Status
         def __init__(self, line: _Optional[int] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+    class Change(_message.Message):
+        __slots__ = ("line", "outcome", "entry", "before")
+        LINE_FIELD_NUMBER: _ClassVar[int]
+        OUTCOME_FIELD_NUMBER: _ClassVar[int]
+        ENTRY_FIELD_NUMBER: _ClassVar[int]
+        BEFORE_FIELD_NUMBER: _ClassVar[int]
+        line: int
+        outcome: ImportOutcome
+        entry: Entry
+        before: Entry
+        def __init__(self, line: _Optional[int] = ..., outcome: _Optional[_Union[ImportOutcome, str]] = ..., entry: _Optional[_Union[Entry, _Mapping]] = ..., before: _Optional[_Union[Entry, _Mapping]] = ...) -> None: ...
     CREATED_FIELD_NUMBER: _ClassVar[int]
     UPDATED_FIELD_NUMBER: _ClassVar[int]
     UNCHANGED_FIELD_NUMBER: _ClassVar[int]
     MERGED_FIELD_NUMBER: _ClassVar[int]
     FOR_REVIEW_FIELD_NUMBER: _ClassVar[int]
     PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     created: int
     updated: int
     unchanged: int
     merged: int
     for_review: int
     problems: _containers.RepeatedCompositeFieldContainer[ImportEntriesResponse.Problem]
-    def __init__(self, created: _Optional[int] = ..., updated: _Optional[int] = ..., unchanged: _Optional[int] = ..., merged: _Optional[int] = ..., for_review: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[ImportEntriesResponse.Problem, _Mapping]]] = ...) -> None: ...
+    changes: _containers.RepeatedCompositeFieldContainer[ImportEntriesResponse.Change]
+    changes_left_out: int
+    def __init__(self, created: _Optional[int] = ..., updated: _Optional[int] = ..., unchanged: _Optional[int] = ..., merged: _Optional[int] = ..., for_review: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[ImportEntriesResponse.Problem, _Mapping]]] = ..., changes: _Optional[_Iterable[_Union[ImportEntriesResponse.Change, _Mapping]]] = ..., changes_left_out: _Optional[int] = ...) -> None: ...
 
 class ExportEntriesRequest(_message.Message):
     __slots__ = ("parent", "format", "filter")
@@ -555,3 +701,66 @@ class WatchEntriesResponse(_message.Message):
     version: int
     watch_token: str
     def __init__(self, entry: _Optional[_Union[Entry, _Mapping]] = ..., version: _Optional[int] = ..., watch_token: _Optional[str] = ...) -> None: ...
+
+class ExportAuditRequest(_message.Message):
+    __slots__ = ("parent", "since")
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    parent: str
+    since: _timestamp_pb2.Timestamp
+    def __init__(self, parent: _Optional[str] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ExportAuditResponse(_message.Message):
+    __slots__ = ("revisions",)
+    REVISIONS_FIELD_NUMBER: _ClassVar[int]
+    revisions: _containers.RepeatedCompositeFieldContainer[EntryRevision]
+    def __init__(self, revisions: _Optional[_Iterable[_Union[EntryRevision, _Mapping]]] = ...) -> None: ...
+
+class GetKnowledgeBaseStatisticsRequest(_message.Message):
+    __slots__ = ("name", "top_count")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TOP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    top_count: int
+    def __init__(self, name: _Optional[str] = ..., top_count: _Optional[int] = ...) -> None: ...
+
+class GetKnowledgeBaseStatisticsResponse(_message.Message):
+    __slots__ = ("knowledge_base", "by_status", "by_kind", "tags", "counters", "most_used", "most_helpful", "most_harmful")
+    class TagCount(_message.Message):
+        __slots__ = ("tag", "count")
+        TAG_FIELD_NUMBER: _ClassVar[int]
+        COUNT_FIELD_NUMBER: _ClassVar[int]
+        tag: str
+        count: int
+        def __init__(self, tag: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
+    class ByStatusEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class ByKindEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    KNOWLEDGE_BASE_FIELD_NUMBER: _ClassVar[int]
+    BY_STATUS_FIELD_NUMBER: _ClassVar[int]
+    BY_KIND_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    MOST_USED_FIELD_NUMBER: _ClassVar[int]
+    MOST_HELPFUL_FIELD_NUMBER: _ClassVar[int]
+    MOST_HARMFUL_FIELD_NUMBER: _ClassVar[int]
+    knowledge_base: KnowledgeBase
+    by_status: _containers.ScalarMap[str, int]
+    by_kind: _containers.ScalarMap[str, int]
+    tags: _containers.RepeatedCompositeFieldContainer[GetKnowledgeBaseStatisticsResponse.TagCount]
+    counters: Counters
+    most_used: _containers.RepeatedCompositeFieldContainer[Entry]
+    most_helpful: _containers.RepeatedCompositeFieldContainer[Entry]
+    most_harmful: _containers.RepeatedCompositeFieldContainer[Entry]
+    def __init__(self, knowledge_base: _Optional[_Union[KnowledgeBase, _Mapping]] = ..., by_status: _Optional[_Mapping[str, int]] = ..., by_kind: _Optional[_Mapping[str, int]] = ..., tags: _Optional[_Iterable[_Union[GetKnowledgeBaseStatisticsResponse.TagCount, _Mapping]]] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., most_used: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., most_helpful: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., most_harmful: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ...) -> None: ...

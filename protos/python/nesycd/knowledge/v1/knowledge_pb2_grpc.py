@@ -106,10 +106,25 @@ class KnowledgeServiceStub(object):
                 request_serializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ListEntryRevisionsRequest.SerializeToString,
                 response_deserializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ListEntryRevisionsResponse.FromString,
                 _registered_method=True)
+        self.GetEntryRevision = channel.unary_unary(
+                '/nesycd.knowledge.v1.KnowledgeService/GetEntryRevision',
+                request_serializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.GetEntryRevisionRequest.SerializeToString,
+                response_deserializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.GetEntryRevisionResponse.FromString,
+                _registered_method=True)
         self.RollbackEntry = channel.unary_unary(
                 '/nesycd.knowledge.v1.KnowledgeService/RollbackEntry',
                 request_serializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.RollbackEntryRequest.SerializeToString,
                 response_deserializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.RollbackEntryResponse.FromString,
+                _registered_method=True)
+        self.ListReviews = channel.unary_unary(
+                '/nesycd.knowledge.v1.KnowledgeService/ListReviews',
+                request_serializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ListReviewsRequest.SerializeToString,
+                response_deserializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ListReviewsResponse.FromString,
+                _registered_method=True)
+        self.ResolveReview = channel.unary_unary(
+                '/nesycd.knowledge.v1.KnowledgeService/ResolveReview',
+                request_serializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ResolveReviewRequest.SerializeToString,
+                response_deserializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ResolveReviewResponse.FromString,
                 _registered_method=True)
         self.RecordFeedback = channel.unary_unary(
                 '/nesycd.knowledge.v1.KnowledgeService/RecordFeedback',
@@ -130,6 +145,16 @@ class KnowledgeServiceStub(object):
                 '/nesycd.knowledge.v1.KnowledgeService/WatchEntries',
                 request_serializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.WatchEntriesRequest.SerializeToString,
                 response_deserializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.WatchEntriesResponse.FromString,
+                _registered_method=True)
+        self.ExportAudit = channel.unary_stream(
+                '/nesycd.knowledge.v1.KnowledgeService/ExportAudit',
+                request_serializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ExportAuditRequest.SerializeToString,
+                response_deserializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ExportAuditResponse.FromString,
+                _registered_method=True)
+        self.GetKnowledgeBaseStatistics = channel.unary_unary(
+                '/nesycd.knowledge.v1.KnowledgeService/GetKnowledgeBaseStatistics',
+                request_serializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.GetKnowledgeBaseStatisticsRequest.SerializeToString,
+                response_deserializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.GetKnowledgeBaseStatisticsResponse.FromString,
                 _registered_method=True)
 
 
@@ -236,8 +261,30 @@ class KnowledgeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetEntryRevision(self, request, context):
+        """What an entry was at one revision.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RollbackEntry(self, request, context):
         """Makes an earlier revision the current one, as a new revision.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListReviews(self, request, context):
+        """What waits for a person, and why: drafts with the entries that they repeat or
+        contradict, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResolveReview(self, request, context):
+        """A person's decision about an entry that waits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -266,6 +313,21 @@ class KnowledgeServiceServicer(object):
 
     def WatchEntries(self, request, context):
         """Changes since a token, and those to come.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportAudit(self, request, context):
+        """Every revision of every entry, with who made it, when and why: by entry, then
+        by revision.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetKnowledgeBaseStatistics(self, request, context):
+        """What a knowledge base holds, in figures.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -344,10 +406,25 @@ def add_KnowledgeServiceServicer_to_server(servicer, server):
                     request_deserializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ListEntryRevisionsRequest.FromString,
                     response_serializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ListEntryRevisionsResponse.SerializeToString,
             ),
+            'GetEntryRevision': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEntryRevision,
+                    request_deserializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.GetEntryRevisionRequest.FromString,
+                    response_serializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.GetEntryRevisionResponse.SerializeToString,
+            ),
             'RollbackEntry': grpc.unary_unary_rpc_method_handler(
                     servicer.RollbackEntry,
                     request_deserializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.RollbackEntryRequest.FromString,
                     response_serializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.RollbackEntryResponse.SerializeToString,
+            ),
+            'ListReviews': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReviews,
+                    request_deserializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ListReviewsRequest.FromString,
+                    response_serializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ListReviewsResponse.SerializeToString,
+            ),
+            'ResolveReview': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResolveReview,
+                    request_deserializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ResolveReviewRequest.FromString,
+                    response_serializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ResolveReviewResponse.SerializeToString,
             ),
             'RecordFeedback': grpc.unary_unary_rpc_method_handler(
                     servicer.RecordFeedback,
@@ -368,6 +445,16 @@ def add_KnowledgeServiceServicer_to_server(servicer, server):
                     servicer.WatchEntries,
                     request_deserializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.WatchEntriesRequest.FromString,
                     response_serializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.WatchEntriesResponse.SerializeToString,
+            ),
+            'ExportAudit': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportAudit,
+                    request_deserializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ExportAuditRequest.FromString,
+                    response_serializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ExportAuditResponse.SerializeToString,
+            ),
+            'GetKnowledgeBaseStatistics': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetKnowledgeBaseStatistics,
+                    request_deserializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.GetKnowledgeBaseStatisticsRequest.FromString,
+                    response_serializer=nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.GetKnowledgeBaseStatisticsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -761,6 +848,33 @@ class KnowledgeService(object):
             _registered_method=True)
 
     @staticmethod
+    def GetEntryRevision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nesycd.knowledge.v1.KnowledgeService/GetEntryRevision',
+            nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.GetEntryRevisionRequest.SerializeToString,
+            nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.GetEntryRevisionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def RollbackEntry(request,
             target,
             options=(),
@@ -777,6 +891,60 @@ class KnowledgeService(object):
             '/nesycd.knowledge.v1.KnowledgeService/RollbackEntry',
             nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.RollbackEntryRequest.SerializeToString,
             nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.RollbackEntryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReviews(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nesycd.knowledge.v1.KnowledgeService/ListReviews',
+            nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ListReviewsRequest.SerializeToString,
+            nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ListReviewsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResolveReview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nesycd.knowledge.v1.KnowledgeService/ResolveReview',
+            nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ResolveReviewRequest.SerializeToString,
+            nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ResolveReviewResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -885,6 +1053,60 @@ class KnowledgeService(object):
             '/nesycd.knowledge.v1.KnowledgeService/WatchEntries',
             nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.WatchEntriesRequest.SerializeToString,
             nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.WatchEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/nesycd.knowledge.v1.KnowledgeService/ExportAudit',
+            nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ExportAuditRequest.SerializeToString,
+            nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.ExportAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetKnowledgeBaseStatistics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nesycd.knowledge.v1.KnowledgeService/GetKnowledgeBaseStatistics',
+            nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.GetKnowledgeBaseStatisticsRequest.SerializeToString,
+            nesycd_dot_knowledge_dot_v1_dot_knowledge__pb2.GetKnowledgeBaseStatisticsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -63,8 +63,16 @@ class KnowledgeServiceStub:
     """Many searches over one stream."""
     ListEntryRevisions: _grpc.UnaryUnaryMultiCallable[_knowledge_pb2.ListEntryRevisionsRequest, _knowledge_pb2.ListEntryRevisionsResponse]
     """What an entry was, newest first."""
+    GetEntryRevision: _grpc.UnaryUnaryMultiCallable[_knowledge_pb2.GetEntryRevisionRequest, _knowledge_pb2.GetEntryRevisionResponse]
+    """What an entry was at one revision."""
     RollbackEntry: _grpc.UnaryUnaryMultiCallable[_knowledge_pb2.RollbackEntryRequest, _knowledge_pb2.RollbackEntryResponse]
     """Makes an earlier revision the current one, as a new revision."""
+    ListReviews: _grpc.UnaryUnaryMultiCallable[_knowledge_pb2.ListReviewsRequest, _knowledge_pb2.ListReviewsResponse]
+    """What waits for a person, and why: drafts with the entries that they repeat or
+    contradict, by name.
+    """
+    ResolveReview: _grpc.UnaryUnaryMultiCallable[_knowledge_pb2.ResolveReviewRequest, _knowledge_pb2.ResolveReviewResponse]
+    """A person's decision about an entry that waits."""
     RecordFeedback: _grpc.UnaryUnaryMultiCallable[_knowledge_pb2.RecordFeedbackRequest, _knowledge_pb2.RecordFeedbackResponse]
     """Says that entries helped or harmed an answer."""
     ImportEntries: _grpc.StreamUnaryMultiCallable[_knowledge_pb2.ImportEntriesRequest, _knowledge_pb2.ImportEntriesResponse]
@@ -73,6 +81,12 @@ class KnowledgeServiceStub:
     """Writes a knowledge base as a file."""
     WatchEntries: _grpc.UnaryStreamMultiCallable[_knowledge_pb2.WatchEntriesRequest, _knowledge_pb2.WatchEntriesResponse]
     """Changes since a token, and those to come."""
+    ExportAudit: _grpc.UnaryStreamMultiCallable[_knowledge_pb2.ExportAuditRequest, _knowledge_pb2.ExportAuditResponse]
+    """Every revision of every entry, with who made it, when and why: by entry, then
+    by revision.
+    """
+    GetKnowledgeBaseStatistics: _grpc.UnaryUnaryMultiCallable[_knowledge_pb2.GetKnowledgeBaseStatisticsRequest, _knowledge_pb2.GetKnowledgeBaseStatisticsResponse]
+    """What a knowledge base holds, in figures."""
 
 @_typing.type_check_only
 class KnowledgeServiceAsyncStub(KnowledgeServiceStub):
@@ -109,8 +123,16 @@ class KnowledgeServiceAsyncStub(KnowledgeServiceStub):
     """Many searches over one stream."""
     ListEntryRevisions: _aio.UnaryUnaryMultiCallable[_knowledge_pb2.ListEntryRevisionsRequest, _knowledge_pb2.ListEntryRevisionsResponse]  # type: ignore[assignment]
     """What an entry was, newest first."""
+    GetEntryRevision: _aio.UnaryUnaryMultiCallable[_knowledge_pb2.GetEntryRevisionRequest, _knowledge_pb2.GetEntryRevisionResponse]  # type: ignore[assignment]
+    """What an entry was at one revision."""
     RollbackEntry: _aio.UnaryUnaryMultiCallable[_knowledge_pb2.RollbackEntryRequest, _knowledge_pb2.RollbackEntryResponse]  # type: ignore[assignment]
     """Makes an earlier revision the current one, as a new revision."""
+    ListReviews: _aio.UnaryUnaryMultiCallable[_knowledge_pb2.ListReviewsRequest, _knowledge_pb2.ListReviewsResponse]  # type: ignore[assignment]
+    """What waits for a person, and why: drafts with the entries that they repeat or
+    contradict, by name.
+    """
+    ResolveReview: _aio.UnaryUnaryMultiCallable[_knowledge_pb2.ResolveReviewRequest, _knowledge_pb2.ResolveReviewResponse]  # type: ignore[assignment]
+    """A person's decision about an entry that waits."""
     RecordFeedback: _aio.UnaryUnaryMultiCallable[_knowledge_pb2.RecordFeedbackRequest, _knowledge_pb2.RecordFeedbackResponse]  # type: ignore[assignment]
     """Says that entries helped or harmed an answer."""
     ImportEntries: _aio.StreamUnaryMultiCallable[_knowledge_pb2.ImportEntriesRequest, _knowledge_pb2.ImportEntriesResponse]  # type: ignore[assignment]
@@ -119,6 +141,12 @@ class KnowledgeServiceAsyncStub(KnowledgeServiceStub):
     """Writes a knowledge base as a file."""
     WatchEntries: _aio.UnaryStreamMultiCallable[_knowledge_pb2.WatchEntriesRequest, _knowledge_pb2.WatchEntriesResponse]  # type: ignore[assignment]
     """Changes since a token, and those to come."""
+    ExportAudit: _aio.UnaryStreamMultiCallable[_knowledge_pb2.ExportAuditRequest, _knowledge_pb2.ExportAuditResponse]  # type: ignore[assignment]
+    """Every revision of every entry, with who made it, when and why: by entry, then
+    by revision.
+    """
+    GetKnowledgeBaseStatistics: _aio.UnaryUnaryMultiCallable[_knowledge_pb2.GetKnowledgeBaseStatisticsRequest, _knowledge_pb2.GetKnowledgeBaseStatisticsResponse]  # type: ignore[assignment]
+    """What a knowledge base holds, in figures."""
 
 class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps knowledge bases and their entries. An acknowledged write is durable and
@@ -238,12 +266,38 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
         """What an entry was, newest first."""
 
     @_abc_1.abstractmethod
+    def GetEntryRevision(
+        self,
+        request: _knowledge_pb2.GetEntryRevisionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_knowledge_pb2.GetEntryRevisionResponse, _abc.Awaitable[_knowledge_pb2.GetEntryRevisionResponse]]:
+        """What an entry was at one revision."""
+
+    @_abc_1.abstractmethod
     def RollbackEntry(
         self,
         request: _knowledge_pb2.RollbackEntryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_knowledge_pb2.RollbackEntryResponse, _abc.Awaitable[_knowledge_pb2.RollbackEntryResponse]]:
         """Makes an earlier revision the current one, as a new revision."""
+
+    @_abc_1.abstractmethod
+    def ListReviews(
+        self,
+        request: _knowledge_pb2.ListReviewsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_knowledge_pb2.ListReviewsResponse, _abc.Awaitable[_knowledge_pb2.ListReviewsResponse]]:
+        """What waits for a person, and why: drafts with the entries that they repeat or
+        contradict, by name.
+        """
+
+    @_abc_1.abstractmethod
+    def ResolveReview(
+        self,
+        request: _knowledge_pb2.ResolveReviewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_knowledge_pb2.ResolveReviewResponse, _abc.Awaitable[_knowledge_pb2.ResolveReviewResponse]]:
+        """A person's decision about an entry that waits."""
 
     @_abc_1.abstractmethod
     def RecordFeedback(
@@ -276,5 +330,23 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_knowledge_pb2.WatchEntriesResponse], _abc.AsyncIterator[_knowledge_pb2.WatchEntriesResponse]]:
         """Changes since a token, and those to come."""
+
+    @_abc_1.abstractmethod
+    def ExportAudit(
+        self,
+        request: _knowledge_pb2.ExportAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_knowledge_pb2.ExportAuditResponse], _abc.AsyncIterator[_knowledge_pb2.ExportAuditResponse]]:
+        """Every revision of every entry, with who made it, when and why: by entry, then
+        by revision.
+        """
+
+    @_abc_1.abstractmethod
+    def GetKnowledgeBaseStatistics(
+        self,
+        request: _knowledge_pb2.GetKnowledgeBaseStatisticsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_knowledge_pb2.GetKnowledgeBaseStatisticsResponse, _abc.Awaitable[_knowledge_pb2.GetKnowledgeBaseStatisticsResponse]]:
+        """What a knowledge base holds, in figures."""
 
 def add_KnowledgeServiceServicer_to_server(servicer: KnowledgeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
