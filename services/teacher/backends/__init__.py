@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from services.teacher.limits import parse_retry_after
+from services.common.http import parse_retry_after
 from services.teacher.settings import Settings
 from services.teacher.types import Completion, Finish, Question, Sampling
 

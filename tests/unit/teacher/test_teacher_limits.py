@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.teacher.limits import Limits, TokenBucket, parse_retry_after
+from services.common.http import parse_retry_after
+from services.teacher.limits import Limits, TokenBucket
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 
