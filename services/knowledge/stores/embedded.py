@@ -10,32 +10,34 @@ import asyncio
 import dataclasses
 import fcntl
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 
 from services.common.errors import DataLoss, FailedPrecondition, NotFound, Unavailable, disk_full
-from services.knowledge import names
-from services.knowledge.entries import Entry, KnowledgeBase, Revision, from_json, to_json
+from services.knowledge import hygiene, names
+from services.knowledge.entries import Entry, EntryStatus, KnowledgeBase, Revision, from_json, to_json
 from services.knowledge.filters import Filter
 from services.knowledge.search import Hit, Query
-from services.knowledge.stores import Vector, Write
+from services.knowledge.stores import Statistics, Vector, Write
 from services.knowledge.stores.bm25 import Bm25, load_kernel
-from services.knowledge.stores.index import Index
+from services.knowledge.stores.index import Change, Index
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_CLAIM_VERSION = getattr(hygiene, "CLAIM_VERSION", 1)  # of the rules that claim keys are made by
 _KEEP_REQUESTS = 30 * 86_400  # seconds that request ids are remembered
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS bases (id TEXT PRIMARY KEY, title TEXT NOT NULL, description TEXT NOT NULL,
     embedder TEXT NOT NULL, dimension INTEGER NOT NULL, revision INTEGER NOT NULL, version INTEGER NOT NULL,
     create_time INTEGER NOT NULL, update_time INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS entries (kb TEXT NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL,
-    fact_key TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kb, id));
+    fact_key TEXT NOT NULL, claim_keys TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kb, id));
 CREATE TABLE IF NOT EXISTS revisions (kb TEXT NOT NULL, id TEXT NOT NULL, revision INTEGER NOT NULL,
     body TEXT NOT NULL, author TEXT NOT NULL, reason TEXT NOT NULL, time INTEGER NOT NULL,
     PRIMARY KEY (kb, id, revision)) WITHOUT ROWID;
@@ -44,8 +46,17 @@ CREATE TABLE IF NOT EXISTS embeddings (kb TEXT NOT NULL, id TEXT NOT NULL, embed
 CREATE TABLE IF NOT EXISTS requests (scope TEXT NOT NULL, id TEXT NOT NULL, time INTEGER NOT NULL DEFAULT (unixepoch()),
     PRIMARY KEY (scope, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-INSERT OR IGNORE INTO counters VALUES ('version', 0);
+INSERT OR IGNORE INTO counters VALUES ('version', 0), ('claim_keys', 0);
 """
+# Of entries that say the same, which is taken.
+_IN_USE = (EntryStatus.ACTIVE, EntryStatus.DRAFT, EntryStatus.SUPERSEDED, EntryStatus.RETIRED)
+# What brings a file of an earlier schema to the next one.
+_MIGRATIONS = {
+    1: """
+ALTER TABLE entries ADD COLUMN claim_keys TEXT NOT NULL DEFAULT '';
+INSERT INTO counters VALUES ('claim_keys', 0);
+"""
+}
 
 T = TypeVar("T")
 
@@ -70,6 +81,7 @@ class EmbeddedStore:
         self._disk = ThreadPoolExecutor(1, "disk")
         self._searches = ThreadPoolExecutor(2, "search")
         self._changed = asyncio.Event()
+        self._writers: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     # -- start and end
 
@@ -104,16 +116,16 @@ class EmbeddedStore:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
         (found,) = database.execute("PRAGMA user_version").fetchone()
-        if found not in (0, SCHEMA_VERSION):
+        if not 0 <= found <= SCHEMA_VERSION:
             raise DataLoss(
                 f"the data folder has schema {found}, this program knows {SCHEMA_VERSION}: use a newer program"
             )
-        if found == 0:
-            with self._transaction():
-                for statement in _SCHEMA.split(";\n"):
-                    database.execute(statement)
-                database.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         with self._transaction():
+            for step in range(found, SCHEMA_VERSION) if found else ():
+                self._run(_MIGRATIONS[step])
+            self._run(_SCHEMA)
+            database.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            self._refresh_claim_keys()
             database.execute("DELETE FROM requests WHERE time < unixepoch() - ?", (_KEEP_REQUESTS,))
         columns = "id, title, description, embedder, dimension, revision, version, create_time, update_time"
         for row in database.execute(f"SELECT {columns} FROM bases").fetchall():  # noqa: S608
@@ -121,16 +133,37 @@ class EmbeddedStore:
             self._bases[base.id] = base
             self._load(base)
 
+    def _run(self, script: str) -> None:
+        """Runs statements within the transaction; sqlite3's own executescript would commit first."""
+        for statement in script.split(";\n"):
+            self._db.execute(statement)
+
+    def _refresh_claim_keys(self) -> None:
+        """Makes the stored claim keys again where hygiene.py makes others by now."""
+        (made_by,) = self._db.execute("SELECT value FROM counters WHERE name = 'claim_keys'").fetchone()
+        if made_by == _CLAIM_VERSION:
+            return
+        rows = self._db.execute("SELECT rowid, body FROM entries")
+        while block := rows.fetchmany(1000):
+            keys = [("\n".join(from_json(body).claim_keys), rowid) for rowid, body in block]
+            self._db.executemany("UPDATE entries SET claim_keys = ? WHERE rowid = ?", keys)
+        self._db.execute("UPDATE counters SET value = ? WHERE name = 'claim_keys'", (_CLAIM_VERSION,))
+
     def _load(self, base: KnowledgeBase) -> None:
         """Fills the index of a base from the database."""
         index = Index(self._make_bm25)
         rows = self._db.execute(
-            "SELECT e.body, e.fact_key, e.version, v.vector FROM entries e LEFT JOIN embeddings v "
+            "SELECT e.body, e.fact_key, e.claim_keys, e.version, v.vector FROM entries e LEFT JOIN embeddings v "
             "ON v.kb = e.kb AND v.id = e.id AND v.embedder = ? WHERE e.kb = ? ORDER BY e.rowid",
             (base.embedder, base.id),
         )
         while block := rows.fetchmany(20_000):
-            index.put([(from_json(b), key, version, _vector(blob), False) for b, key, version, blob in block])
+            index.put(
+                [
+                    Change(from_json(body), (fact_key, *claim_keys.split("\n")), version, _vector(blob))
+                    for body, fact_key, claim_keys, version, blob in block
+                ]
+            )
         index.version = max(index.version, base.version)
         self._indexes[base.id] = index
 
@@ -199,14 +232,23 @@ class EmbeddedStore:
 
     async def bases(self) -> list[KnowledgeBase]:
         """All bases, by id."""
-        return [await self.base(kb) for kb in sorted(self._bases)]
+        return [self._bases[kb] for kb in sorted(self._bases)]
+
+    @asynccontextmanager
+    async def writing(self, kb: str) -> AsyncIterator[None]:
+        """Holds the base for one writer; this process owns the folder, so a lock of its own is enough."""
+        async with self._writers.setdefault(kb, asyncio.Lock()):
+            yield
 
     async def base(self, kb: str) -> KnowledgeBase:
-        """One base, with its counts."""
+        """One base, without its counts."""
+        self._index(kb)
+        return self._bases[kb]
+
+    async def counts(self, kb: str) -> tuple[int, int]:
+        """How many entries the base has, and how many of them are ACTIVE."""
         index = self._index(kb)
-        return dataclasses.replace(
-            self._bases[kb], version=index.version, entry_count=len(index), active_count=index.active_count
-        )
+        return len(index), index.active_count
 
     async def has_base(self, kb: str) -> bool:
         """Whether there is such a base."""
@@ -247,13 +289,25 @@ class EmbeddedStore:
 
     # -- entries
 
-    async def entry(self, kb: str, entry_id: str) -> Entry | None:
-        """One entry, or None."""
-        return self._index(kb).get(entry_id)
+    async def get(self, kb: str, ids: Collection[str]) -> dict[str, Entry]:
+        """Entries by their ids; those that there are."""
+        index = self._index(kb)
+        return {entry_id: entry for entry_id in ids if (entry := index.get(entry_id)) is not None}
 
-    async def by_fact(self, kb: str, fact_key: str) -> Entry | None:
-        """The entry that says this fact, or None."""
-        return self._index(kb).by_fact(fact_key)
+    async def by_facts(self, kb: str, fact_keys: Collection[str]) -> dict[str, Entry]:
+        """Entries by what they say; the one in use first."""
+        index = self._index(kb)
+        found = {key: index.by_key(key) for key in fact_keys}
+        return {
+            key: min(entries, key=lambda entry: (_IN_USE.index(entry.status), entry.id))
+            for key, entries in found.items()
+            if entries
+        }
+
+    async def by_claims(self, kb: str, claim_keys: Collection[str]) -> dict[str, list[Entry]]:
+        """Entries that have a claim key, by key, each list by id."""
+        index = self._index(kb)
+        return {key: entries for key in claim_keys if (entries := index.by_key(key))}
 
     async def entries(self, kb: str, after: str, limit: int, where: Filter | None = None) -> list[Entry]:
         """Entries that fit the filter, by id, after an id."""
@@ -273,8 +327,20 @@ class EmbeddedStore:
             (kb, entry_id, before, limit),
         ).fetchall()
 
-    async def commit(self, kb: str, writes: Sequence[Write], request_id: str = "") -> None:
-        """Writes all or nothing: on the disk, then in the index."""
+    async def audit(self, kb: str, ids: Collection[str], since: int) -> list[Revision]:
+        """All revisions of some entries that were made at a time or later, by id, then oldest first."""
+        self._index(kb)
+        rows = await self._on_disk(self._audit, kb, sorted(set(ids)), since)
+        return [Revision(from_json(body), author, reason, time) for body, author, reason, time in rows]
+
+    def _audit(self, kb: str, ids: list[str], since: int) -> list[tuple[str, str, str, int]]:
+        statement = (
+            "SELECT body, author, reason, time FROM revisions WHERE kb = ? AND id = ? AND time >= ? ORDER BY revision"
+        )
+        return [row for entry_id in ids for row in self._db.execute(statement, (kb, entry_id, since))]
+
+    async def commit(self, kb: str, writes: Sequence[Write], request_id: str = "", *, atomic: bool = True) -> None:
+        """Writes all or nothing, whether asked for or not: on the disk, then in the index."""
         self._index(kb)
         await self._on_disk(self._commit, kb, writes, request_id)
         self._announce()
@@ -287,12 +353,14 @@ class EmbeddedStore:
             changes = []
             for write in writes:
                 version += 1
-                entry, body, key = write.entry, to_json(write.entry), write.entry.fact_key
-                changes.append((entry, key, version, write.vector, write.keep_vector))
+                entry, body = write.entry, to_json(write.entry)
+                keys = (entry.fact_key, *entry.claim_keys)
+                changes.append(Change(entry, keys, version, write.vector, write.keep_vector))
                 database.execute(
-                    "INSERT INTO entries VALUES (?, ?, ?, ?, ?) ON CONFLICT (kb, id) DO UPDATE SET "
-                    "version = excluded.version, fact_key = excluded.fact_key, body = excluded.body",
-                    (kb, entry.id, version, key, body),
+                    "INSERT INTO entries (kb, id, version, fact_key, claim_keys, body) VALUES (?, ?, ?, ?, ?, ?) "
+                    "ON CONFLICT (kb, id) DO UPDATE SET version = excluded.version, fact_key = excluded.fact_key, "
+                    "claim_keys = excluded.claim_keys, body = excluded.body",
+                    (kb, entry.id, version, keys[0], "\n".join(keys[1:]), body),
                 )
                 if write.is_revision:
                     database.execute(
@@ -308,11 +376,12 @@ class EmbeddedStore:
                     )
             database.execute("UPDATE bases SET version = ? WHERE id = ?", (version, kb))
             self._remember(kb, request_id)
+        self._bases[kb] = dataclasses.replace(self._bases[kb], version=version)
         try:
             index.put(changes)
         except Exception:
             # The database is the truth: a cache that could not follow is made again from it.
-            self._load(dataclasses.replace(self._bases[kb], version=version))
+            self._load(self._bases[kb])
             raise
 
     async def seen(self, scope: str, request_id: str) -> bool:
@@ -330,6 +399,11 @@ class EmbeddedStore:
     async def search(self, kb: str, query: Query, vector: Vector | None) -> tuple[list[Hit], int]:
         """The entries that fit best; in a thread, so that the event loop stays free."""
         work = partial(self._index(kb).search, query, vector)
+        return await asyncio.get_running_loop().run_in_executor(self._searches, work)
+
+    async def statistics(self, kb: str, top: int) -> Statistics:
+        """Figures of a base; in a thread, as it looks at every entry."""
+        work = partial(self._index(kb).statistics, top)
         return await asyncio.get_running_loop().run_in_executor(self._searches, work)
 
     async def changes(self, kb: str, since: int, limit: int) -> list[tuple[int, Entry]]:
@@ -360,6 +434,19 @@ class EmbeddedStore:
             (kb, embedder, limit),
         )
         return [row[0] for row in rows]
+
+    async def without_vector_count(self, kb: str, embedder: str) -> int:
+        """How many entries have no vector of this embedder yet."""
+        self._index(kb)
+        return await self._on_disk(self._without_vector_count, kb, embedder)
+
+    def _without_vector_count(self, kb: str, embedder: str) -> int:
+        (count,) = self._db.execute(
+            "SELECT (SELECT count(*) FROM entries WHERE kb = ?) - "
+            "(SELECT count(*) FROM embeddings WHERE kb = ? AND embedder = ?)",
+            (kb, kb, embedder),
+        ).fetchone()
+        return int(count)
 
     async def put_vectors(self, kb: str, embedder: str, vectors: Sequence[tuple[Entry, Vector]]) -> None:
         """Keeps vectors; those of entries whose indexed text changed meanwhile are dropped."""

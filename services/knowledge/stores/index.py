@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
 from bisect import bisect_right, insort
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -13,8 +16,27 @@ from numpy.typing import NDArray
 from services.knowledge.entries import Entry, EntryStatus
 from services.knowledge.filters import Filter
 from services.knowledge.search import CANDIDATES, MAX_WORDS, Hit, Query, SearchMode, fuse, words
-from services.knowledge.stores import Vector
+from services.knowledge.stores import Statistics, Vector
 from services.knowledge.stores.bm25 import Bm25
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An entry that is new or other than before.
+
+    Attributes:
+        entry: The entry as it is now.
+        keys: By which it is found: what it says, and what it claims. Empty ones do not count.
+        version: Of the base with this change.
+        vector: Its vector; None: it has none.
+        keep_vector: Leave the vector that it has.
+    """
+
+    entry: Entry
+    keys: tuple[str, ...]
+    version: int
+    vector: Vector | None = None
+    keep_vector: bool = False
 
 
 class Index:
@@ -25,7 +47,7 @@ class Index:
         self._entries: list[Entry] = []
         self._slots: dict[str, int] = {}
         self._ids: list[str] = []  # sorted
-        self._facts: dict[str, str] = {}
+        self._keys: dict[str, int | set[int]] = {}  # the slot, or the slots, of a key
         self._bm25 = make_bm25()
         self._active = np.zeros(16, np.bool_)
         self._changed = np.zeros(16, np.int64)
@@ -42,10 +64,12 @@ class Index:
         slot = self._slots.get(entry_id)
         return None if slot is None else self._entries[slot]
 
-    def by_fact(self, key: str) -> Entry | None:
-        """An entry by what it says."""
-        entry_id = self._facts.get(key)
-        return None if entry_id is None else self.get(entry_id)
+    def by_key(self, key: str) -> list[Entry]:
+        """Entries that have a key, by id."""
+        with self._lock:
+            slots = self._keys.get(key, set())
+            found = (self._entries[slot] for slot in ((slots,) if isinstance(slots, int) else slots))
+            return sorted(found, key=lambda entry: entry.id)
 
     def page(self, after: str, limit: int, where: Filter | None) -> list[Entry]:
         """Entries that fit, by id, after an id."""
@@ -62,17 +86,14 @@ class Index:
             slots = slots[np.argsort(changed[slots])][:limit]
             return [(int(changed[slot]), self._entries[slot]) for slot in slots]
 
-    def put(self, changes: Sequence[tuple[Entry, str, int, Vector | None, bool]]) -> None:
-        """Adds and changes entries.
-
-        Args:
-            changes: Entry, its fact key, its version, its vector, and whether to leave the vector that it has.
-        """
-        last = {change[0].id: change for change in changes}
+    def put(self, changes: Sequence[Change]) -> None:
+        """Adds and changes entries."""
+        last = {change.entry.id: change for change in changes}
         with self._lock:
             documents: list[tuple[int, list[str], list[str] | None]] = []
             fresh: list[str] = []
-            for entry, key, version, vector, keep_vector in last.values():
+            for change in last.values():
+                entry = change.entry
                 slot = self._slots.get(entry.id)
                 if slot is None:
                     slot = self._slots[entry.id] = len(self._entries)
@@ -85,17 +106,16 @@ class Index:
                     self._entries[slot] = entry
                     if before.indexed != entry.indexed:
                         documents.append((slot, words(entry.indexed), words(before.indexed)))
-                    old_key = before.fact_key if before.text != entry.text or before.kind != entry.kind else key
-                    if old_key != key and self._facts.get(old_key) == entry.id:
-                        del self._facts[old_key]
-                self._facts.setdefault(key, entry.id)
+                    if (before.kind, before.text) != (entry.kind, entry.text):
+                        self._forget(before, slot)
+                self._remember(change.keys, slot)
                 is_active = entry.status is EntryStatus.ACTIVE
                 self.active_count += int(is_active) - int(self._active[slot])
                 self._active[slot] = is_active
-                self._changed[slot] = version
-                self.version = max(self.version, version)
-                if not keep_vector:
-                    self._set_vector(slot, vector)
+                self._changed[slot] = change.version
+                self.version = max(self.version, change.version)
+                if not change.keep_vector:
+                    self._set_vector(slot, change.vector)
             if len(fresh) > 16:
                 self._ids = sorted([*self._ids, *fresh])
             else:
@@ -103,6 +123,44 @@ class Index:
                     insort(self._ids, entry_id)
             if documents:
                 self._bm25.put(documents)
+
+    def _remember(self, keys: tuple[str, ...], slot: int) -> None:
+        for key in filter(None, keys):
+            slots = self._keys.setdefault(key, slot)
+            if isinstance(slots, set):
+                slots.add(slot)
+            elif slots != slot:
+                self._keys[key] = {slots, slot}
+
+    def _forget(self, entry: Entry, slot: int) -> None:
+        for key in (entry.fact_key, *entry.claim_keys):
+            slots = self._keys.get(key)
+            if isinstance(slots, set):
+                slots.discard(slot)
+            if slots == slot or not slots:  # an empty set, or nothing at all
+                self._keys.pop(key, None)
+
+    def statistics(self, top: int) -> Statistics:
+        """Figures of the entries; lists have at most `top` items."""
+        with self._lock:
+            entries = list(self._entries)
+        tags = Counter(tag for entry in entries for tag in entry.tags)
+
+        def best(counter: str) -> list[Entry]:
+            having = (entry for entry in entries if getattr(entry, counter))
+            return heapq.nsmallest(top, having, key=lambda entry: (-getattr(entry, counter), entry.id))
+
+        return Statistics(
+            by_status=dict(Counter(entry.status for entry in entries)),
+            by_kind=dict(Counter(entry.kind for entry in entries)),
+            tags=heapq.nsmallest(top, tags.items(), key=lambda item: (-item[1], item[0])),
+            used=sum(entry.used for entry in entries),
+            helpful=sum(entry.helpful for entry in entries),
+            harmful=sum(entry.harmful for entry in entries),
+            most_used=best("used"),
+            most_helpful=best("helpful"),
+            most_harmful=best("harmful"),
+        )
 
     def set_vectors(self, vectors: dict[str, Vector] | None) -> None:
         """Replaces all vectors at once, or adds some (None: drops all)."""

@@ -19,7 +19,7 @@ from services.knowledge.library import Creation, Library
 from services.knowledge.search import Fusion, Query, SearchMode, first_words, fuse, words
 from services.knowledge.stores.bm25 import Bm25, load_kernel
 from services.knowledge.stores.embedded import EmbeddedStore
-from services.knowledge.stores.index import Index
+from services.knowledge.stores.index import Change, Index
 
 WORDS = st.sampled_from("eagle wings lion legs spider eight two four has the".split())
 TEXT = st.lists(WORDS, min_size=1, max_size=12).map(" ".join)
@@ -44,7 +44,7 @@ def naive_bm25(texts: list[str], query: str) -> list[float]:
 
 
 def put(index: Index, entries: list[Entry], version: int = 1) -> None:
-    index.put([(entry, entry.fact_key, version, None, False) for entry in entries])
+    index.put([Change(entry, (entry.fact_key, *entry.claim_keys), version) for entry in entries])
 
 
 @settings(max_examples=60, deadline=None)
