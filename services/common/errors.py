@@ -11,7 +11,7 @@ import errno
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyProto
@@ -24,6 +24,11 @@ from services.common import context
 
 DOMAIN = "nesycd"
 """ErrorInfo.domain of every error of ours."""
+
+M = TypeVar("M", bound=Message)
+
+MAX_ATTACHED_BYTES = 1500
+"""What an attached message may have, so that it fits beside all other details."""
 
 _MAX_MESSAGE_BYTES = 800
 _MAX_STATUS_BYTES = 3000
@@ -75,6 +80,7 @@ class NesycdError(Exception):
         message: One sentence for people: what was wrong, where, what to do.
         metadata: Further facts as strings (ErrorInfo.metadata); no prompts, no secrets.
         retry_after: Seconds after which a new attempt makes sense, or None.
+        attached: Messages of our own contracts that tell more; see `attach` and `find`.
     """
 
     code: grpc.StatusCode = grpc.StatusCode.UNKNOWN
@@ -93,6 +99,22 @@ class NesycdError(Exception):
         self.reason = reason or self.default_reason
         self.metadata: dict[str, str] = {str(k): str(v) for k, v in (metadata or {}).items()}
         self.retry_after = retry_after
+        self.attached: list[AnyProto] = []
+
+    def attach(self, message: Message) -> Self:
+        """Adds a message that travels with the status where it fits; one of more than `MAX_ATTACHED_BYTES` may not."""
+        packed = AnyProto()
+        packed.Pack(message)
+        self.attached.append(packed)
+        return self
+
+    def find(self, kind: type[M]) -> M | None:
+        """The attached message of a kind, or None."""
+        for packed in self.attached:
+            message = kind()
+            if packed.Unpack(message):
+                return message
+        return None
 
     def details(self) -> list[Message]:
         """The google.rpc details that only this class of error has."""
@@ -340,6 +362,9 @@ def status_proto(error: NesycdError) -> status_pb2.Status:
         packed.Pack(detail)
         if status.ByteSize() + packed.ByteSize() <= _MAX_STATUS_BYTES:
             status.details.append(packed)
+    for packed in error.attached:
+        if status.ByteSize() + packed.ByteSize() <= _MAX_STATUS_BYTES:
+            status.details.append(packed)
     return status
 
 
@@ -404,6 +429,7 @@ def _rebuild(code: grpc.StatusCode, message: str, status: status_pb2.Status | No
     kwargs: dict[str, Any] = {}
     # Without details the peer is not ours, or the call never reached it: the reason is the code's own.
     kwargs["reason"] = _CLASSES.get(code, NesycdError).default_reason
+    attached: list[AnyProto] = []
     for packed in status.details if status else ():
         if packed.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
             info = _unpack(packed, error_details_pb2.ErrorInfo())
@@ -424,8 +450,11 @@ def _rebuild(code: grpc.StatusCode, message: str, status: status_pb2.Status | No
         ):
             failed = _unpack(packed, error_details_pb2.PreconditionFailure())
             kwargs["subject"] = failed.violations[0].subject if failed.violations else ""
+        elif not packed.type_url.split("/")[-1].startswith("google.rpc."):
+            attached.append(packed)
     error = _CLASSES.get(code, NesycdError)(message, **kwargs)
     error.code = code
+    error.attached = attached
     return error
 
 

@@ -7,9 +7,9 @@ from enum import IntEnum
 from google.protobuf.timestamp_pb2 import Timestamp
 from nesycd.knowledge.v1 import knowledge_pb2 as pb
 
-from services.common.errors import InvalidArgument
+from services.common.errors import MAX_ATTACHED_BYTES, InvalidArgument
 from services.knowledge import names
-from services.knowledge.entries import Entry, EntryKind, EntryStatus, KnowledgeBase, Revision, Source
+from services.knowledge.entries import Entry, EntryKind, EntryStatus, KnowledgeBase, ReviewCause, Revision, Source
 from services.knowledge.search import Hit
 
 
@@ -20,7 +20,7 @@ def _time(microseconds: int) -> Timestamp:
 
 def base_message(base: KnowledgeBase) -> pb.KnowledgeBase:
     """The message of a knowledge base."""
-    return pb.KnowledgeBase(
+    message = pb.KnowledgeBase(
         name=names.base_name(base.id),
         title=base.title,
         description=base.description,
@@ -33,6 +33,11 @@ def base_message(base: KnowledgeBase) -> pb.KnowledgeBase:
         create_time=_time(base.create_time),
         update_time=_time(base.update_time),
     )
+    if base.rebuild is not None:
+        message.embedder_rebuild.embedder = base.rebuild.embedder
+        message.embedder_rebuild.done_count = base.rebuild.done
+        message.embedder_rebuild.entry_count = base.rebuild.entry_count
+    return message
 
 
 def content_message(entry: Entry) -> pb.Entry:
@@ -46,6 +51,8 @@ def content_message(entry: Entry) -> pb.Entry:
         tags=entry.tags,
         status=int(entry.status),  # type: ignore[arg-type]
         review_reason=entry.review_reason,
+        review_cause=int(entry.review_cause),  # type: ignore[arg-type]
+        conflicting_entries=[names.entry_name(entry.kb, other) for other in entry.conflicts],
     )
     for source in entry.sources:
         message.sources.add(
@@ -86,6 +93,34 @@ def revision_message(revision: Revision) -> pb.EntryRevision:
     )
 
 
+def edit_conflict_message(current: Revision, read: Revision | None) -> pb.EditConflict:
+    """Both versions of an entry that two people changed; texts are cut so that it fits into a status."""
+    message = pb.EditConflict(current=revision_message(current))
+    if read is not None:
+        message.read.CopyFrom(revision_message(read))
+    sides = [side for side in (message.current, message.read) if side.name]
+    for limit in (600, 400, 250, 150, 80, 40):
+        for side in sides:
+            for holder, field in (
+                (side.entry, "text"), (side.entry, "title"), (side.entry, "index_text"),
+                (side.entry, "review_reason"), (side, "author"), (side, "reason"),
+            ):  # fmt: skip
+                setattr(holder, field, _cut(getattr(holder, field), limit if field == "text" else limit // 2))
+        if message.ByteSize() <= MAX_ATTACHED_BYTES:
+            return message
+        for side in sides:
+            del side.entry.sources[1:]
+            del side.entry.conflicting_entries[:]
+    for side in sides:
+        del side.entry.sources[:], side.entry.tags[3:]
+    return message
+
+
+def _cut(text: str, limit: int) -> str:
+    raw = text.encode()
+    return text if len(raw) <= limit else raw[: limit - 3].decode("utf-8", "ignore") + "…"
+
+
 def hit_message(hit: Hit) -> pb.SearchResult:
     """The message of an entry that was found."""
     return pb.SearchResult(entry=entry_message(hit.entry), score=hit.score, explanation=hit.explanation)
@@ -107,6 +142,26 @@ def status_of(value: int, field: str = "entry.status") -> EntryStatus:
         InvalidArgument: The number is not in the contract.
     """
     return EntryStatus(_member(EntryStatus, value, EntryStatus.ACTIVE, field))
+
+
+def cause_of(value: int, field: str = "review_cause") -> ReviewCause:
+    """The review cause of a message.
+
+    Raises:
+        InvalidArgument: The number is not in the contract.
+    """
+    return ReviewCause(_member(ReviewCause, value, ReviewCause.NONE, field))
+
+
+def time_of(stamp: Timestamp, field: str) -> int:
+    """Microseconds since 1970.
+
+    Raises:
+        InvalidArgument: It is before the year 1 or after 9999.
+    """
+    if not -62_135_596_800 <= stamp.seconds < 253_402_300_800 or not 0 <= stamp.nanos < 1_000_000_000:
+        raise InvalidArgument(f"{field} is no time between the years 1 and 9999", field=field)
+    return stamp.seconds * 1_000_000 + stamp.nanos // 1000
 
 
 def _member(enum: type[IntEnum], value: int, default: IntEnum, field: str) -> IntEnum:

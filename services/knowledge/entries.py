@@ -23,6 +23,7 @@ MAX_LINE = 1024  # of a source's field
 MAX_TAGS = 32
 MAX_TAG = 64
 MAX_SOURCES = 10_000
+MAX_CONFLICTS = 10  # of an entry that waits; a person need not see them all
 MAX_NOTE = 4096  # author, reason, description
 MAX_COUNT = 2**62
 
@@ -125,6 +126,15 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
+class Rebuild:
+    """Vectors that are being made for a new embedder."""
+
+    embedder: str
+    done: int
+    entry_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class KnowledgeBase:
     """A set of entries that is searched together. Times are microseconds since 1970, UTC."""
 
@@ -139,6 +149,7 @@ class KnowledgeBase:
     active_count: int = 0
     create_time: int = 0
     update_time: int = 0
+    rebuild: Rebuild | None = None
 
     @property
     def etag(self) -> str:
@@ -155,7 +166,7 @@ CONTENT_FIELDS = ("kind", "title", "text", "index_text", "tags", "status", "sour
 def _content(entry: Entry) -> list[Any]:
     sources = [[getattr(source, name) for name in _SOURCE_FIELDS] for source in entry.sources]
     values = (entry.kind, entry.title, entry.text, entry.index_text, entry.tags, entry.status, sources)
-    return [*values, entry.superseded_by, entry.review_reason]
+    return [*values, entry.superseded_by, entry.review_reason, entry.review_cause, entry.conflicts]
 
 
 def _digest(value: Any) -> str:
@@ -163,7 +174,7 @@ def _digest(value: Any) -> str:
 
 
 def same_content(one: Entry, other: Entry) -> bool:
-    """Whether two entries say the same in every field that a caller writes."""
+    """Whether two entries are the same but for counters, revision and times."""
     return _content(one) == _content(other)
 
 
@@ -258,6 +269,7 @@ def validate(entry: Entry, field: str = "entry") -> Entry:
         )
     if entry.superseded_by and entry.superseded_by == entry.id:
         raise InvalidArgument(f"{field}.superseded_by names the entry itself", field=f"{field}.superseded_by")
+    is_draft = entry.status is EntryStatus.DRAFT
     return dataclasses.replace(
         entry,
         text=check_text(entry.text, f"{field}.text", MAX_TEXT, required=True),
@@ -265,9 +277,9 @@ def validate(entry: Entry, field: str = "entry") -> Entry:
         index_text=check_text(entry.index_text, f"{field}.index_text", MAX_TEXT),
         tags=tags,
         sources=sources,
-        review_reason=check_text(entry.review_reason, f"{field}.review_reason", MAX_NOTE)
-        if entry.status is EntryStatus.DRAFT
-        else "",
+        review_reason=check_text(entry.review_reason, f"{field}.review_reason", MAX_NOTE) if is_draft else "",
+        review_cause=entry.review_cause if is_draft else ReviewCause.NONE,
+        conflicts=tuple(dict.fromkeys(entry.conflicts))[:MAX_CONFLICTS] if is_draft else (),
     )
 
 

@@ -1,15 +1,143 @@
-"""What a new entry says that another one says already: in other words, or with another value."""
+"""What a new text says that another one says already: in other words, or with another value.
+
+Precision comes first: a wrong suspicion costs a person's time, and keeps an entry from being used. So subjects must be
+the same word for word, and a number is only another value where it stands where values stand: "7 is prime" and "11 is
+prime" get along, "A spider has 8 legs" and "Spiders have six legs" do not. Words are those of English; texts in other
+languages are the same only where they are the same word for word.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
 
-_WORD = re.compile(r"[^\W_]+")
+CLAIM_VERSION = 1
+"""Raised whenever claim_keys gives other keys: stores make theirs again then."""
+
+MIN_COSINE = 0.9  # of two texts that say the same in other words
+_MIN_OVERLAP = 0.7  # of their words (Jaccard), where both have words that the other has not
+_MIN_CONTAINED = 0.8  # the same, where one has all words of the other
+
+
+class Likeness(Enum):
+    """How a text stands to another one."""
+
+    NONE = 0
+    REPEATS = 1
+    CONTRADICTS = 2
+
+
+# A number with its sign, a word with its contraction or possessive, or a sign that means something in a formula.
+_TOKEN = re.compile(
+    r"(?:(?<=[\s(=])|^)[-−]?\d+(?:[.,]\d+)*(?![^\W_])|\d+(?:[.,]\d+)*(?![^\W_])|[^\W_]+(?:['’][^\W\d_]+)?"
+    r"|(?<=[\s(])[-−](?=[^\W_(])|(?<=\s)[-−](?=\s)|[+*/^=<>≤≥≠±√×÷·→↔⇒⇔∧∨¬∈⊂∪∩%$€£°!|~]"
+)
+_PLURALS = {
+    "feet": "foot", "men": "man", "women": "woman", "children": "child", "mice": "mouse", "teeth": "tooth",
+    "geese": "goose", "people": "person", "vertices": "vertex", "indices": "index", "matrices": "matrix",
+    "lives": "life", "leaves": "leaf", "halves": "half", "wolves": "wolf",
+}  # fmt: skip
+_UNITS = {
+    word: number
+    for number, word in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "seventeen eighteen nineteen".split()
+    )
+}
+_TENS = {
+    word: 10 * number
+    for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
+}
+_POWERS = {"hundred": 100, "thousand": 1000, "million": 1_000_000, "billion": 1_000_000_000}
+_ARTICLES = frozenset(("a", "an", "the"))
+_VERBS = frozenset(
+    "is are was were be am been has have had contains contain equals equal weighs weigh measures measure costs cost "
+    "lasts = means".split()
+)
+_NEGATIONS = frozenset(("not", "never", "no", "cannot", "neither", "nor", "none", "nobody", "nothing"))
+_SILENT = frozenset("of there do does did all every each which that who being having".split())
+_ABOUT = frozenset("about approximately approx around roughly nearly almost exactly only precisely just to".split())
+# With one of these a statement does not exclude another one.
+_HEDGES = frozenset(
+    "can could may might some sometimes often usually many most few several or either e.g example instance such typically "
+    "generally commonly at least more less than up between if when unless except including include includes another".split()
+)
+# "The example of a bird is ..." has many true ends.
+_PLURAL_ROLES = frozenset(
+    "example type kind part member property way cause reason feature use advantage disadvantage step form rule component "
+    "symptom role purpose characteristic aspect effect result goal aim function benefit case instance element factor "
+    "method technique application consequence definition meaning sign piece type variety list set one some most many "
+    "idea concept importance nature study process branch rest".split()
+)
+_QUALITY = re.compile(r"(?:ed|ing|ly|able|ible|al|ant|ent|ive|ous|ful|less|ic)$")
+_ROLE = re.compile(
+    r"^(?P<context>in [^,.;]{1,60}, )?the (?P<role>[^,.;:]{1,60}?) of (?P<subject>[^,;:]{1,100}?) "
+    r"(?:is|was|equals|=) (?P<value>[^;:]+)$"
+)
+_OWNER = re.compile(
+    r"^(?P<context>in [^,.;]{1,60}, )?(?P<subject>[^,.;:]{1,100}?)['’]s? (?P<role>[^,.;:]{1,60}?) "
+    r"(?:is|was|equals|=) (?P<value>[^;:]+)$"
+)
+_EQUAL = re.compile(
+    r"^(?P<subject>[^;:]{1,100}?) (?P<role>equals|is equal to|=|stands for|means) (?P<value>[^;:]+)$"
+)
+_SAME_ROLE = {"equals": "equals", "is equal to": "equals", "=": "equals", "stands for": "stands for", "means": "means"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """A word that counts, in its plain form.
+
+    Attributes:
+        text: Lower case, singular; a number in digits.
+        is_number: Whether it is a number.
+        is_value: Whether it stands where values stand: "has 8 legs", "was fought in 1066".
+        is_name: Whether it is written like a name.
+    """
+
+    text: str
+    is_number: bool = False
+    is_value: bool = False
+    is_name: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Role:
+    """A statement that gives something the only value of its kind: the capital of Australia is Canberra."""
+
+    key: str
+    role: str
+    value: tuple[_Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A text, taken apart.
+
+    Attributes:
+        words: The words that count, but negations.
+        order: The texts of the words with NOT where a negation stands.
+        verb: How many words stand before the first verb that is known; -1: there is none.
+        negations: How many there are.
+        is_hedged: Whether it leaves room for other truths.
+        role: As a statement of a role, where it is one.
+    """
+
+    words: tuple[_Word, ...]
+    order: tuple[str, ...]
+    verb: int
+    negations: int
+    is_hedged: bool
+    role: _Role | None
 
 
 def claim_keys(text: str) -> tuple[str, ...]:
-    """Keys that a text shares with texts that may repeat or contradict it.
+    """Keys that a text shares with texts that may repeat or contradict it; `compare` tells whether they do.
 
     Stores index them, so that a block of new entries is compared with all others in one look-up.
 
@@ -17,7 +145,251 @@ def claim_keys(text: str) -> tuple[str, ...]:
         text: An entry's text.
 
     Returns:
-        None to a few short keys.
+        None to two short keys.
     """
-    words = [word for word in _WORD.findall(text.lower()) if not word.isdigit()]
-    return (hashlib.sha256(" ".join(sorted(words)).encode()).hexdigest()[:24],) if len(words) > 1 else ()
+    claim = _claim(text)
+    content = sorted(word.text for word in claim.words if not word.is_number)
+    keys = [_digest("words", content)] if len(content) > 1 else []
+    if claim.role is not None:
+        keys.append(claim.role.key)
+    return tuple(keys)
+
+
+def compare(new: str, old: str) -> Likeness:
+    """How a text stands to another one that has a claim key in common with it.
+
+    Args:
+        new: A text.
+        old: Another one.
+
+    Returns:
+        REPEATS where it says the same in other words; CONTRADICTS where it gives the same subject another value, or
+        denies what the other one says; else NONE.
+    """
+    one, other = _claim(new), _claim(old)
+    if len(one.words) < 2:
+        return Likeness.NONE
+    for order, verb in _turned(other):
+        if one.order == order:
+            return Likeness.REPEATS
+        if _has_other_value(one, [*order], verb, other):
+            return Likeness.CONTRADICTS
+    if (one.negations - other.negations) % 2 and _texts(one.words) == _texts(other.words) and _states(one, other):
+        return Likeness.CONTRADICTS
+    if one.role is not None and other.role is not None and one.role.key == other.role.key:
+        return _compare_roles(one, other)
+    return Likeness.NONE
+
+
+def is_similar(new: str, old: str) -> bool:
+    """Whether two texts whose embeddings are close (MIN_COSINE) say the same, as far as their words tell.
+
+    Args:
+        new: A text.
+        old: Another one.
+    """
+    one, other = _claim(new), _claim(old)
+    if one.negations % 2 != other.negations % 2:
+        return False
+    if sorted(w.text for w in one.words if w.is_number) != sorted(w.text for w in other.words if w.is_number):
+        return False
+    mine, theirs = set(_texts(one.words)), set(_texts(other.words))
+    overlap = len(mine & theirs) / max(1, len(mine | theirs))
+    # What stands before the verb is what is spoken of.
+    if one.verb > 0 and other.verb > 0 and set(_texts(one.words[: one.verb])) != set(_texts(other.words[: other.verb])):
+        return False
+    if mine <= theirs or theirs <= mine:
+        return overlap >= _MIN_CONTAINED
+    names = {word.text for word in (*one.words, *other.words) if word.is_name}
+    if one.verb <= 0 or other.verb <= 0 or (mine ^ theirs) & names:
+        return False
+    return overlap >= _MIN_OVERLAP
+
+
+def _turned(claim: _Claim) -> list[tuple[tuple[str, ...], int]]:
+    """The order of a claim's words, and that of "Y is X" for "X is Y"; with how many words stand before the verb."""
+    orders = [(claim.order, claim.verb)]
+    if claim.verb > 0 and not claim.negations:
+        orders.append((claim.order[claim.verb :] + claim.order[: claim.verb], len(claim.order) - claim.verb))
+    return orders
+
+
+def _has_other_value(one: _Claim, order: list[str], verb: int, other: _Claim) -> bool:
+    """Whether the claims differ in one number, and in both it stands where values stand."""
+    if len(one.order) != len(order) or one.negations or other.negations or not _states(one, other):
+        return False
+    places = [i for i, (a, b) in enumerate(zip(one.order, order, strict=True)) if a != b]
+    if len(places) != 1:
+        return False
+    mine = one.words[places[0]]
+    theirs = [word for word in other.words if word.text == order[places[0]]]
+    return mine.is_value and bool(theirs) and all(word.is_value for word in theirs)
+
+
+def _states(one: _Claim, other: _Claim) -> bool:
+    return not one.is_hedged and not other.is_hedged
+
+
+def _compare_roles(one: _Claim, other: _Claim) -> Likeness:
+    assert one.role is not None
+    assert other.role is not None
+    mine, theirs = one.role.value, other.role.value
+    if one.negations or other.negations or not mine or not theirs:
+        return Likeness.NONE
+    if _texts(mine) == _texts(theirs):
+        return Likeness.REPEATS
+    if not _states(one, other):
+        return Likeness.NONE
+    numbers = [[word.text for word in value if word.is_number] for value in (mine, theirs)]
+    if any(numbers):
+        rest = [[word.text for word in value if not word.is_number] for value in (mine, theirs)]
+        is_other = len(numbers[0]) == len(numbers[1]) == 1 and rest[0] == rest[1]
+        return Likeness.CONTRADICTS if is_other else Likeness.NONE
+    first, second = set(_texts(mine)), set(_texts(theirs))
+    if one.role.role == "stands for":
+        return Likeness.NONE if first <= second or second <= first else Likeness.CONTRADICTS
+    if first & second or mine[0].is_name != theirs[0].is_name:
+        return Likeness.NONE
+    if mine[0].is_name:
+        return Likeness.CONTRADICTS if max(len(mine), len(theirs)) <= 4 else Likeness.NONE
+    # Common words are values where they are short, and no qualities: "is blue", not "is measured in metres".
+    if len(mine) != len(theirs) or len(mine) > 2 or any(_QUALITY.search(word.text) for word in (*mine, *theirs)):
+        return Likeness.NONE
+    return Likeness.CONTRADICTS
+
+
+def _texts(words: Sequence[_Word]) -> list[str]:
+    return [word.text for word in words]
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode("utf-8", "replace")).hexdigest()[:24]
+
+
+@lru_cache(maxsize=4096)  # library, store and index ask for the same text one after the other
+def _claim(text: str) -> _Claim:
+    text = unicodedata.normalize("NFKC", text).strip()
+    words: list[_Word] = []
+    order: list[str] = []
+    verb, negations, is_hedged = -1, 0, False
+    # Whether a number that comes next is a value: nothing stands between it and the verb.
+    after_verb = False
+    before = ""
+    tokens = _tokens(text)
+    for place, (token, raw) in enumerate(tokens):
+        following = tokens[place + 1][0] if place + 1 < len(tokens) else ""
+        if token in _ARTICLES and (following[:1].isalnum() and len(following) > 1):
+            continue
+        if token in _NEGATIONS or token.endswith(("n't", "n’t")):
+            order.append("NOT")
+            negations += 1
+            if token not in _NEGATIONS and verb < 0 and token[:-3] in _VERBS:
+                verb = len(order) - 1
+            after_verb = False
+            continue
+        if token in _VERBS:
+            verb = len(order) if verb < 0 else verb
+            after_verb = True
+            continue
+        is_hedged = is_hedged or token in _HEDGES
+        if token in _SILENT or (after_verb and token in _ABOUT):
+            continue
+        if token[:1].isdigit() or token[:1] == "-" and token[1:2].isdigit():
+            is_year = before in ("in", "on") and len(token) in (3, 4) and place == len(tokens) - 1 and len(words) > 1
+            word = _Word(token, is_number=True, is_value=(after_verb and verb >= 0) or is_year)
+        else:
+            plain = token.removesuffix("'s").removesuffix("’s")
+            word = _Word(_singular(plain), is_name=place > 0 and raw[:1].isupper())
+        words.append(word)
+        order.append(word.text)
+        after_verb = False
+        before = token
+    return _Claim(tuple(words), tuple(order), verb, negations, is_hedged, _role(text) if words else None)
+
+
+def _tokens(text: str) -> list[tuple[str, str]]:
+    """Words in lower case with number words as digits, each beside how it was written."""
+    found = [(match.group().lower().replace("−", "-"), match.group()) for match in _TOKEN.finditer(text)]
+    tokens: list[tuple[str, str]] = []
+    total: int | None = None
+    first = ""
+    for token, raw in found:
+        small = _UNITS.get(token, _TENS.get(token))
+        if small is not None:
+            if total is not None and total % 10 == 0 and 20 <= total % 100 and token in _UNITS and small:
+                total += small
+                continue
+            if total is not None:
+                tokens.append((str(total), first))
+            total, first = small, raw
+            continue
+        if token in _POWERS and (total is not None or (tokens and tokens[-1][0].isdigit())):
+            if total is None:
+                total, first = int(tokens[-1][0]), tokens.pop()[1]
+            total *= _POWERS[token]
+            continue
+        if total is not None:
+            tokens.append((str(total), first))
+            total = None
+        tokens.append((_plain_number(token) if token.lstrip("-")[:1].isdigit() else token, raw))
+    if total is not None:
+        tokens.append((str(total), first))
+    return tokens
+
+
+def _plain_number(token: str) -> str:
+    if re.fullmatch(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?", token):
+        token = token.replace(",", "")
+    if re.fullmatch(r"-?\d+\.\d+", token):
+        token = token.rstrip("0").rstrip(".")
+    return token
+
+
+def _singular(word: str) -> str:
+    if word in _PLURALS:
+        return _PLURALS[word]
+    if len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
+        return word
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    return word[:-2] if word.endswith(("ches", "shes", "xes", "sses", "zes")) else word[:-1]
+
+
+def _role(text: str) -> _Role | None:
+    text = text.rstrip(" .!").removeprefix("\ufeff")
+    lowered = text.lower()
+    if len(lowered) != len(text) or len(text) > 300 or re.search(r"[.!?]\s", text):
+        return None
+    match = _ROLE.match(lowered) or _EQUAL.match(lowered) or _OWNER.match(lowered)
+    if match is None:
+        return None
+    subject = _plain(match["subject"])
+    start, end = match.span("value")
+    value = tuple(_value(text[start:end]))
+    if match.re is _EQUAL:
+        role = _SAME_ROLE[match["role"]]
+        return _Role(_digest(role, sorted(subject)), role, value) if subject and value else None
+    role = match["role"]
+    head = _plain(role)
+    if not head or not subject or not value or head[-1] in _PLURAL_ROLES or head[0] in _PLURAL_ROLES:
+        return None
+    context = _plain(match["context"] or "")
+    return _Role(_digest("role", sorted([*head, *subject, *context])), "role", value)
+
+
+def _plain(text: str) -> list[str]:
+    return [
+        _singular(token.removesuffix("'s").removesuffix("’s"))
+        for token, _ in _tokens(text)
+        if token not in _ARTICLES and token not in _SILENT
+    ]
+
+
+def _value(text: str) -> list[_Word]:
+    words = []
+    for token, raw in _tokens(text):
+        if token in _ARTICLES or token in _ABOUT or token in _SILENT:
+            continue
+        is_number = token.lstrip("-")[:1].isdigit()
+        words.append(_Word(token if is_number else _singular(token), is_number=is_number, is_name=raw[:1].isupper()))
+    return words

@@ -8,6 +8,7 @@ from services.common.errors import InvalidArgument
 
 _BASE_ID = re.compile(r"[A-Za-z0-9-]{1,63}")
 _ENTRY_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_REVISION = re.compile(r"[1-9][0-9]{0,17}")
 
 
 def shown(value: str, limit: int = 80) -> str:
@@ -82,3 +83,18 @@ def parse_entry(name: str, field: str = "name") -> tuple[str, str]:
             f"{field} {shown(name)} is not the name of an entry: knowledgeBases/{{id}}/entries/{{uuid}}", field=field
         )
     return base_id(parts[1], field), entry_id(parts[3], field)
+
+
+def parse_revision(name: str, field: str = "name") -> tuple[str, str, int]:
+    """The ids and the number in `knowledgeBases/{kb}/entries/{entry}/revisions/{n}`.
+
+    Raises:
+        InvalidArgument: The name has another form.
+    """
+    entry, _, number = name.rpartition("/revisions/")
+    if not _REVISION.fullmatch(number):
+        raise InvalidArgument(
+            f"{field} {shown(name)} is not the name of a revision: knowledgeBases/{{id}}/entries/{{uuid}}/revisions/{{n}}",
+            field=field,
+        )
+    return *parse_entry(entry, field), int(number)

@@ -44,3 +44,23 @@ IMPORT_TOO_LARGE = register_reason(
     "An import that is all or nothing has more entries than one transaction takes.",
     "Split the file, or import without atomic.",
 )
+EMBEDDER_UNAVAILABLE = register_reason(
+    "EMBEDDER_UNAVAILABLE",
+    "The embedder's endpoint is down, too slow, limits the rate, or has not answered yet since the start.",
+    "Repeat after the time in retry_info, or search with BM25; writes are kept and get their vectors later.",
+)
+EMBEDDER_MISCONFIGURED = register_reason(
+    "EMBEDDER_MISCONFIGURED",
+    "The embedder's model folder cannot be used, or its endpoint refuses the key, the model or the request.",
+    "Correct the setting that the message names, and restart the knowledge store; BM25 works meanwhile.",
+)
+EMBEDDER_REBUILDING = register_reason(
+    "EMBEDDER_REBUILDING",
+    "A search by meaning was asked of a knowledge base whose vectors are being made for another embedder.",
+    "Wait until KnowledgeBase.embedder_rebuild is gone, or search with BM25.",
+)
+NOT_IN_REVIEW = register_reason(
+    "NOT_IN_REVIEW",
+    "A decision was made about an entry that does not wait for one.",
+    "Look at it: somebody else decided before, or it never was a DRAFT; UpdateEntry changes it all the same.",
+)
