@@ -248,7 +248,8 @@ def _read_vector(embedding: Any) -> Vector:
             raw = np.asarray(embedding, np.float64)
     except (ValueError, TypeError, OverflowError):
         raise _broken("has embeddings that are no lists of numbers") from None
-    length = np.linalg.norm(raw)
+    with np.errstate(over="ignore"):  # it is infinite then
+        length = np.linalg.norm(raw)
     if raw.ndim != 1 or not raw.size or not np.isfinite(length) or length == 0.0:
         raise _broken("has embeddings that are no lists of finite numbers, or only zeros")
     return (raw / length).astype(np.float32)
