@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli import knowledge, stack
+from cli.knowledge import files, names, options
 from cli.main import load_spec, main, run_name
 from cli.problems import Problem, explain
 from cli.stack import Options, Stack, choose_ports
@@ -120,21 +121,29 @@ def test_a_value_that_no_spec_can_hold_is_told(home: Path, tmp_path: Path, value
 def test_names_may_be_short() -> None:
     assert run_name("a") == run_name("runs/a") == "runs/a"
     assert knowledge.kb_name("a") == knowledge.kb_name("knowledgeBases/a") == "knowledgeBases/a"
-    assert knowledge.entry_name("7", "a") == "knowledgeBases/a/entries/7"
+    whole = "6f1d3a52-6c1b-5b0e-9d0a-6e65737963d0"
+    assert names.entry_name(whole.upper(), "a") == f"knowledgeBases/a/entries/{whole}"
+    assert names.entry_name(f"knowledgeBases/b/entries/{whole}", "a") == f"knowledgeBases/b/entries/{whole}"
+
+
+@pytest.mark.parametrize("given", ["7", "6f1d3a5", "crabs are", "runs/a", "6f1d3a52-6c1b-5b0e-9d0a-6e65737963d0-0", ""])
+def test_what_is_no_id_of_an_entry_is_told_without_asking_a_service(given: str) -> None:
+    with pytest.raises(Problem, match=r"id|name|short"):
+        names.entry_name(given, "a")
 
 
 def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown() -> str:
         raise KeyError("getpwuid(): uid not found")
 
-    monkeypatch.setattr(knowledge.getpass, "getuser", unknown)
-    assert knowledge.user().startswith("uid-")
+    monkeypatch.setattr(options.getpass, "getuser", unknown)
+    assert options.user().startswith("uid-")
 
 
 def test_the_files_ending_tells_the_format_unless_one_is_named() -> None:
-    markdown, lines = knowledge.EXCHANGE_FORMAT_MARKDOWN, knowledge.EXCHANGE_FORMAT_JSONL
-    assert knowledge.exchange_format("a.md", None) == knowledge.exchange_format("a.txt", "markdown") == markdown
-    assert knowledge.exchange_format("a.jsonl", None) == knowledge.exchange_format("a.md", "jsonl") == lines
+    markdown, lines = files.EXCHANGE_FORMAT_MARKDOWN, files.EXCHANGE_FORMAT_JSONL
+    assert files.exchange_format("a.md", None) == files.exchange_format("a.txt", "markdown") == markdown
+    assert files.exchange_format("a.jsonl", None) == files.exchange_format("a.md", "jsonl") == lines
 
 
 def test_a_port_that_is_taken_is_replaced_and_none_is_given_twice() -> None:
