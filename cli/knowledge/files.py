@@ -155,8 +155,8 @@ def _print_import(done: ImportEntriesResponse, file: str, dry_run: bool) -> None
     said = [f"{getattr(done, count)} {count}" for count in _COUNTS if getattr(done, count)]
     out.print(f"Entries that {verb}: {', '.join(said) or 'none'}.")
     if done.for_review:
-        said = f"{'Would wait' if dry_run else 'Waiting'} for a person: {done.for_review}"
-        out.print(Text(said + ("." if dry_run else "; see `nesycd kb review`."), style="yellow"))
+        waiting = f"{'Would wait' if dry_run else 'Waiting'} for a person: {done.for_review}"
+        out.print(Text(waiting + ("." if dry_run else "; see `nesycd kb review`."), style="yellow"))
     for problem in done.problems:
         out.print(Text(f"{file}:{problem.line}: {problem.error.message}", style="red"), soft_wrap=True)
     if done.problems:

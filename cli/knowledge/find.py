@@ -13,7 +13,6 @@ from nesycd.knowledge.v1 import (
     FUSION_UNSPECIFIED,
     ListEntriesRequest,
     SearchEntriesRequest,
-    SearchMode,
 )
 
 from cli import client
@@ -58,7 +57,7 @@ def search(
     request = SearchEntriesRequest(
         parent=names.chosen(base),
         query=query,
-        mode=SearchMode.Value(f"SEARCH_MODE_{(mode or 'unspecified').upper()}"),
+        mode=f"SEARCH_MODE_{(mode or 'unspecified').upper()}",
         top_k=top_k,
         filter=expression,
         minimum_score=minimum_score,

@@ -71,10 +71,9 @@ def why_it_waits(entry: Entry) -> str:
 
 def _facts(entry: Entry) -> str:
     counters = entry.counters
-    facts = [
-        f"{short(entry.kind, EntryKind, 'ENTRY_KIND_')}, {status_of(entry)}, revision {entry.revision}",
-        f"used {counters.used}, helped {counters.helpful}, harmed {counters.harmful}",
-    ]
+    facts = [f"{short(entry.kind, EntryKind, 'ENTRY_KIND_')}, {status_of(entry)}, revision {entry.revision}"]
+    if counters.used or counters.helpful or counters.harmful:
+        facts.append(f"used {counters.used}, helped {counters.helpful}, harmed {counters.harmful}")
     facts += [f"tags: {', '.join(entry.tags)}"] if entry.tags else []
     return " · ".join(facts)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 
 import click
@@ -220,9 +221,10 @@ class _Session:
 
     def run(self, parent: str, total: int) -> None:
         """Goes through what waits, until the end or until the person has had enough."""
-        for number, item in enumerate(reviews_of(parent), start=1):
-            if not self._one(item, f"{number} of {total}"):
-                break
+        with suppress(click.Abort):  # Ctrl-C or Ctrl-D: what is decided stays
+            for number, item in enumerate(reviews_of(parent), start=1):
+                if not self._one(item, f"{number} of {total}"):
+                    break
         left = max(0, total - self._decided)
         err.print(f"Decided: {self._decided}. Still waiting: {left}.")
 

@@ -18,8 +18,6 @@ from nesycd.knowledge.v1 import (
     DeleteEntryRequest,
     EditConflict,
     Entry,
-    EntryKind,
-    EntryStatus,
     GetEntryRequest,
     RecordFeedbackRequest,
     UpdateEntryRequest,
@@ -137,9 +135,7 @@ def add(
     parent = names.chosen(base)
     given = text_file.read().strip() if text_file else text
     typed = _typed("") if given is None else given
-    entry = Entry(
-        kind=EntryKind.Value(f"ENTRY_KIND_{kind.upper()}"), text=typed, title=title, tags=tags, index_text=index_text
-    )
+    entry = Entry(kind=f"ENTRY_KIND_{kind.upper()}", text=typed, title=title, tags=tags, index_text=index_text)
     entry.sources.add(author=author, citation=citation)
     request = CreateEntryRequest(
         parent=parent, entry=entry, author=author, reason=reason, merge=True, reviewed=reviewed
@@ -204,7 +200,7 @@ def edit(
             setattr(new, path, value)
             paths.append(path)
     if kind is not None:
-        new.kind = EntryKind.Value(f"ENTRY_KIND_{kind.upper()}")
+        new.MergeFrom(Entry(kind=f"ENTRY_KIND_{kind.upper()}"))
         paths.append("kind")
     if tags or untags:
         _retag(new, tags, untags)
@@ -217,7 +213,7 @@ def edit(
         new.status = ENTRY_STATUS_SUPERSEDED
         paths += ["superseded_by", "status"]
     elif status is not None:
-        new.status = EntryStatus.Value(f"ENTRY_STATUS_{status.upper()}")
+        new.MergeFrom(Entry(status=f"ENTRY_STATUS_{status.upper()}"))
         paths.append("status")
     in_editor = text is None and text_file is None and not paths
     if in_editor or text is not None or text_file is not None:
