@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import uuid
 from pathlib import Path
-from typing import Any
 
 import click
 import grpc
@@ -35,7 +35,7 @@ _SHOWN_CONFLICTS = 5
 _tagged = click.option("--tag", "tags", multiple=True, help="Add a tag. Repeatable.")
 _cited = click.option("--citation", default="", help="Where the fact can be looked up.")
 _from_file = click.option(
-    "--text-file", type=click.File("r", encoding="utf-8"), help='The text is in a file; "-": stdin.'
+    "--text-file", type=click.Path(dir_okay=False, allow_dash=True), help='The text is in a file; "-": stdin.'
 )
 
 
@@ -101,6 +101,14 @@ def _typed(before: str) -> str:
     return text.strip()
 
 
+def _read(path: str) -> str:
+    data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    try:
+        return data.decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise Problem(f"{path} is not UTF-8: byte 0x{data[error.start]:02x} at {error.start}") from error
+
+
 # --- add
 
 
@@ -125,7 +133,7 @@ def add(
     tags: tuple[str, ...],
     citation: str,
     index_text: str,
-    text_file: Any,
+    text_file: str | None,
     reviewed: bool,
     author: str,
     reason: str,
@@ -133,7 +141,7 @@ def add(
 ) -> None:
     """Add an entry; without TEXT your editor opens."""
     parent = names.chosen(base)
-    given = text_file.read().strip() if text_file else text
+    given = _read(text_file) if text_file is not None else text
     typed = _typed("") if given is None else given
     entry = Entry(kind=f"ENTRY_KIND_{kind.upper()}", text=typed, title=title, tags=tags, index_text=index_text)
     entry.sources.add(author=author, citation=citation)
@@ -176,7 +184,7 @@ def edit(
     entry: str,
     base: str,
     text: str | None,
-    text_file: Any,
+    text_file: str | None,
     title: str | None,
     index_text: str | None,
     kind: str | None,
@@ -217,7 +225,9 @@ def edit(
         paths.append("status")
     in_editor = text is None and text_file is None and not paths
     if in_editor or text is not None or text_file is not None:
-        new.text = _typed(found.text) if in_editor else (text_file.read() if text_file else text or "").strip()
+        new.text = (
+            _typed(found.text) if in_editor else (_read(text_file) if text_file is not None else text or "").strip()
+        )
         paths.append("text")
     request = UpdateEntryRequest(
         entry=new, update_mask=FieldMask(paths=paths), author=author, reason=reason, reviewed=reviewed
