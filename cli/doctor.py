@@ -15,7 +15,7 @@ import click
 import psutil
 from rich.console import Console
 
-from cli import watch
+from cli import watch, weaviate
 from cli.problems import Problem
 from cli.stack import ROOT, Stack
 
@@ -105,6 +105,24 @@ def _teacher(stack: Stack) -> Iterator[Finding]:
         )
 
 
+def _knowledge(stack: Stack) -> Iterator[Finding]:
+    options = stack.options()
+    if options is None or options.knowledge == "embedded":
+        return
+    if options.weaviate_url:
+        key = "NESYCD_KNOWLEDGE_WEAVIATE_API_KEY"
+        if os.environ.get(key):
+            yield Finding("weaviate server", "ok", options.weaviate_url)
+        else:
+            yield Finding(
+                "weaviate server", "note", f"{options.weaviate_url} without a key", f"export {key} if it needs one"
+            )
+    elif found := weaviate.find_server():
+        yield Finding("weaviate server", "ok", str(found))
+    else:
+        yield Finding("weaviate server", "wrong", "its binary is gone", "run `make weaviate`")
+
+
 def _running(stack: Stack) -> Iterator[Finding]:
     rows = watch.health(stack)
     if not rows:
@@ -128,7 +146,7 @@ def doctor(json_output: bool) -> None:
     stack = Stack()
     findings = list(_machine(stack)) + list(_packages())
     try:
-        findings += list(_teacher(stack)) + list(_running(stack))
+        findings += [*_teacher(stack), *_knowledge(stack), *_running(stack)]
     except Problem as problem:
         findings.append(Finding("stack", "wrong", problem.message, "run `nesycd up`"))
     if json_output:

@@ -52,6 +52,13 @@ main.add_command(doctor.doctor)
 @click.option(
     "--embedder", type=click.Choice(["minilm", "none"]), help="none: the knowledge base is searched by words only."
 )
+@click.option(
+    "--knowledge",
+    "store",
+    type=click.Choice(["embedded", "weaviate"]),
+    envvar="NESYCD_KNOWLEDGE_STORE",
+    help="Where entries are kept; weaviate: the server of NESYCD_KNOWLEDGE_WEAVIATE_URL, else one that is started here.",
+)
 @click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), help="Number format of the student.")
 @click.option(
     "--teacher-url",
@@ -62,6 +69,7 @@ main.add_command(doctor.doctor)
 def up(
     base_model: str | None,
     embedder: str | None,
+    store: str | None,
     dtype: str | None,
     teacher_url: str | None,
     standin: str | None,
@@ -74,6 +82,11 @@ def up(
         options.base_model = base_model
     if embedder:
         options.embedder = embedder
+    exported_weaviate = os.environ.get("NESYCD_KNOWLEDGE_WEAVIATE_URL", "")
+    if store:
+        options.knowledge, options.weaviate_url = store, exported_weaviate if store == "weaviate" else ""
+    elif options.knowledge == "weaviate" and exported_weaviate:
+        options.weaviate_url = exported_weaviate
     if dtype:
         options.dtype = dtype
     if standin is not None:

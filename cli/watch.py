@@ -24,7 +24,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cli import client
+from cli import client, weaviate
 from cli.problems import Problem
 from cli.stack import HOST, SERVICES, Stack
 
@@ -66,6 +66,8 @@ def health(stack: Stack) -> list[dict[str, Any]]:
             row["address"] = f"{HOST}:{options.ports[name]}"
         if name in SERVICES:
             row["ready"] = row["state"] == "RUNNING" and await _serving(row["address"], client.FULL_NAMES[name])
+        elif name == "weaviate":
+            row["ready"] = row["state"] == "RUNNING" and await asyncio.to_thread(weaviate.ready, row["address"])
 
     async def look_at_all() -> None:
         await asyncio.gather(*(look(row) for row in rows))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,8 +40,9 @@ def environment(folder: Path, ports: Mapping[str, int], *, api_key: str = "", me
 
     Args:
         folder: Its data; backups lie beside them in `backups`.
-        ports: Each of `PORTS`. They and the folder belong together: its state names them.
-        api_key: Callers must send it; empty: anybody may call.
+        ports: Each of `PORTS`; may be others the next time.
+        api_key: Callers must send it; empty: anybody may call. The ports grpc and data listen on all of the machine's
+            addresses whatever the settings say, so only tests do without.
         memory: Size that its heap is kept below, as Go writes it.
     """
     if api_key:
@@ -48,6 +51,9 @@ def environment(folder: Path, ports: Mapping[str, int], *, api_key: str = "", me
             "AUTHENTICATION_APIKEY_ENABLED": "true",
             "AUTHENTICATION_APIKEY_ALLOWED_KEYS": api_key,
             "AUTHENTICATION_APIKEY_USERS": "nesycd",
+            # What nodes of a cluster say to each other; there is one node, so any secret will do.
+            "CLUSTER_BASIC_AUTH_USERNAME": "nesycd",
+            "CLUSTER_BASIC_AUTH_PASSWORD": api_key,
         }
     else:
         access = {"AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED": "true"}
@@ -75,3 +81,14 @@ def environment(folder: Path, ports: Mapping[str, int], *, api_key: str = "", me
         "GOMEMLIMIT": memory,
         "LOG_LEVEL": "warning",
     }
+
+
+def ready(address: str) -> bool:
+    """Whether the server at host:port says that it is ready."""
+    # OSError is also what urllib raises for a status other than 200.
+    with (
+        contextlib.suppress(OSError),
+        urllib.request.urlopen(f"http://{address}/v1/.well-known/ready", timeout=2),
+    ):
+        return True
+    return False

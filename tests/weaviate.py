@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -53,15 +51,9 @@ class WeaviateServer:
             weaviate.command(server_binary(), "127.0.0.1", self.http_port),
             folder / "weaviate.log",
             weaviate.environment(folder, ports, api_key=api_key, memory=memory),
-            self._ready,
+            lambda: weaviate.ready(f"127.0.0.1:{self.http_port}"),
             self.http_port,
         )
-
-    def _ready(self) -> bool:
-        # OSError is also what urllib raises for a status other than 200.
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/v1/.well-known/ready", timeout=2):
-            return True
-        return False
 
     @property
     def pid(self) -> int:

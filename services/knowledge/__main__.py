@@ -10,18 +10,46 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from nesycd.knowledge.v1 import add_KnowledgeServiceServicer_to_server, knowledge_pb2
 
-from services.common.server import Service, run, serve
-from services.knowledge.embedder import make_embedder
+from services.common.server import Service, StartError, run, serve
+from services.knowledge.embedders import make_embedder
 from services.knowledge.library import Library
 from services.knowledge.servicer import KnowledgeServicer
 from services.knowledge.settings import Settings
-from services.knowledge.stores.embedded import EmbeddedStore
+from services.knowledge.stores import Store
+
+
+def make_store(settings: Settings) -> Store:
+    """The store that the settings name, not opened yet; what the other one needs is not imported.
+
+    Raises:
+        StartError: A package that it needs is not installed.
+    """
+    try:
+        if settings.store == "weaviate":
+            from services.knowledge.stores.weaviate import WeaviateStore
+
+            return WeaviateStore(
+                settings.weaviate_url,
+                grpc_host=settings.weaviate_grpc_host,
+                grpc_port=settings.weaviate_grpc_port,
+                grpc_secure=settings.weaviate_grpc_secure,
+                api_key=settings.weaviate_api_key.get_secret_value(),
+                start_timeout=settings.weaviate_start_timeout_seconds,
+                timeout=settings.weaviate_timeout_seconds,
+                redis_url=settings.redis_url,
+            )
+        from services.knowledge.stores.embedded import EmbeddedStore
+
+        return EmbeddedStore(settings.data_dir, compiled=settings.compiled)
+    except ModuleNotFoundError as error:
+        raise StartError(
+            f"the store {settings.store} needs the package {error.name}: install the extra `knowledge`"
+        ) from error
 
 
 async def main(settings: Settings) -> None:
-    """Serves until SIGTERM; ready when the index is filled."""
-    store = EmbeddedStore(settings.data_dir, compiled=settings.compiled)
-    library = Library(store, make_embedder(settings.embedder))
+    """Serves until SIGTERM; ready when the store answers."""
+    library = Library(make_store(settings), make_embedder(settings))
     service = Service(
         name="nesycd.knowledge.v1.KnowledgeService",
         descriptor=knowledge_pb2.DESCRIPTOR,
