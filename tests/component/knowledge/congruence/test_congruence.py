@@ -1,0 +1,57 @@
+"""Every behaviour of the contract, on both back-ends: the same answers, the same errors.
+
+A case is `async def case_...(kb: Base)` in a module cases_*.py; it also says what must come out, so that two back-ends
+that are wrong alike do not pass. Modules with `VECTORS = True` run where there is an embedder.
+"""
+
+from __future__ import annotations
+
+import importlib
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import grpc
+import pytest
+from nesycd.knowledge.v1 import KnowledgeServiceStub
+
+from tests.component.knowledge.congruence.backends import Backend, Base, differences
+
+Case = Callable[[Base], Awaitable[None]]
+
+
+def _cases(vectors: bool) -> list[object]:
+    found = []
+    for path in sorted(Path(__file__).parent.glob("cases_*.py")):
+        module = importlib.import_module(f"tests.component.knowledge.congruence.{path.stem}")
+        if getattr(module, "VECTORS", False) is vectors:
+            for name, case in vars(module).items():
+                if name.startswith("case_"):
+                    found.append(pytest.param(case, id=f"{path.stem.removeprefix('cases_')}-{name.removeprefix('case_')}"))
+    return found
+
+
+async def _compare(case: Case, backends: list[Backend]) -> None:
+    kb = f"c{uuid.uuid4().hex[:12]}"
+    observations = {}
+    for backend in backends:
+        async with grpc.aio.insecure_channel(backend.process.address) as channel:
+            base = Base(kb, backend, KnowledgeServiceStub(channel))
+            await base.make(knowledge_base={"title": "A case"})
+            await case(base)
+            observations[backend.name] = base.seen
+    assert all(observations.values()), "the case observed nothing"
+    one, *others = observations.values()
+    for other in others:
+        found = differences(one, other)
+        assert not found, f"{' and '.join(observations)} differ:\n" + "\n".join(found[:20])
+
+
+@pytest.mark.parametrize("case", _cases(vectors=False))
+async def test_both_stores_answer_alike(case: Case, backends: list[Backend]) -> None:
+    await _compare(case, backends)
+
+
+@pytest.mark.parametrize("case", _cases(vectors=True))
+async def test_both_stores_answer_alike_with_vectors(case: Case, vector_backends: list[Backend]) -> None:
+    await _compare(case, vector_backends)
