@@ -9,98 +9,44 @@ without its lossy coding of lengths.)
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from services.knowledge.stores.kernels import NUMPY, Kernels
+
 K1 = 1.2
 B = 0.75
-
-_Kernel = Callable[..., None]
-
-
-def _add_numpy(scores: NDArray, documents: NDArray, frequencies: NDArray, norms: NDArray, weight: float) -> None:
-    scores[documents] += weight * frequencies / (frequencies + norms[documents])
+_Ints = NDArray[np.int64]
 
 
-def load_kernel() -> _Kernel:
-    """The inner loop: compiled where numba is there (a fifth of the time), else numpy."""
-    try:
-        from numba import njit
-    except ImportError:
-        return _add_numpy
-
-    def add(scores, documents, frequencies, norms, weight):  # type: ignore[no-untyped-def]
-        for i in range(documents.size):
-            document = documents[i]
-            frequency = frequencies[i]
-            scores[document] += weight * frequency / (frequency + norms[document])
-
-    try:
-        compiled = njit(cache=True)(add)
-    except RuntimeError:  # no folder to keep the compiled code in: compile at every start
-        compiled = njit(add)
-    # Compiles now, while nobody waits.
-    compiled(np.zeros(1), np.zeros(1, np.int32), np.ones(1, np.int32), np.ones(1), 1.0)
-    return compiled
-
-
-class _Posting:
-    """The documents that have a word, ascending, with how often; arrays with room to grow."""
-
-    __slots__ = ("documents", "frequencies", "size")
-
-    def __init__(self) -> None:
-        self.size = 0
-        self.documents = np.empty(2, np.int32)
-        self.frequencies = np.empty(2, np.int32)
-
-    def append(self, documents: Sequence[int], frequencies: Sequence[int]) -> None:
-        """Adds documents that are not there; they are ascending."""
-        if len(documents) == 1 and self.size and documents[0] < self.documents[self.size - 1]:
-            self._insert(documents[0], frequencies[0])
-            return
-        needed = self.size + len(documents)
-        self._reserve(needed)
-        sorts = bool(self.size) and documents[0] < self.documents[self.size - 1]
-        self.documents[self.size : needed] = documents
-        self.frequencies[self.size : needed] = frequencies
-        self.size = needed
-        if sorts:
-            order = np.argsort(self.documents[:needed], kind="stable")
-            self.documents[:needed] = self.documents[:needed][order]
-            self.frequencies[:needed] = self.frequencies[:needed][order]
-
-    def _reserve(self, needed: int) -> None:
-        if needed > len(self.documents):
-            room = max(needed, len(self.documents) * 2)
-            self.documents = np.concatenate([self.documents[: self.size], np.empty(room - self.size, np.int32)])
-            self.frequencies = np.concatenate([self.frequencies[: self.size], np.empty(room - self.size, np.int32)])
-
-    def _insert(self, document: int, frequency: int) -> None:
-        at = int(np.searchsorted(self.documents[: self.size], document))
-        self._reserve(self.size + 1)
-        for array, value in ((self.documents, document), (self.frequencies, frequency)):
-            array[at + 1 : self.size + 1] = array[at : self.size].copy()
-            array[at] = value
-        self.size += 1
-
-    def remove(self, document: int) -> None:
-        """Takes a document out."""
-        at = int(np.searchsorted(self.documents[: self.size], document))
-        for array in (self.documents, self.frequencies):
-            array[at : self.size - 1] = array[at + 1 : self.size].copy()
-        self.size -= 1
+def grown(array: NDArray, room: int) -> NDArray:
+    """The array with place for at least so many rows, the new ones zero."""
+    if room <= len(array):
+        return array
+    more = np.zeros((max(room, len(array) * 2) - len(array), *array.shape[1:]), array.dtype)
+    return np.concatenate([array, more])
 
 
 class Bm25:
-    """An index of documents that are numbered 0, 1, 2 and so on. Its user locks."""
+    """An index of documents that are numbered 0, 1, 2 and so on. Its user locks.
 
-    def __init__(self, kernel: _Kernel = _add_numpy) -> None:
-        self._kernel = kernel
-        self._postings: dict[str, _Posting] = {}
+    All postings lie in two long arrays: a word's documents, in any order, from its start on, with room to grow. A word
+    that needs more room moves to the end; where that is full, everything is laid out anew.
+    """
+
+    def __init__(self, kernels: Kernels = NUMPY) -> None:
+        self._add_words = kernels.add_words
+        self._words: dict[str, int] = defaultdict()
+        self._words.default_factory = self._words.__len__  # type: ignore[attr-defined]
+        self._starts = np.zeros(16, np.int64)
+        self._sizes = np.zeros(16, np.int64)
+        self._rooms = np.zeros(16, np.int64)
+        self._documents = np.zeros(64, np.int32)
+        self._frequencies = np.zeros(64, np.int32)
+        self._used = 0
         self._lengths = np.zeros(16, np.int32)
         self._total = 0
         self._count = 0
@@ -112,68 +58,126 @@ class Bm25:
         Args:
             documents: Number, words, and the words it had before (None: it is new). New numbers follow the last one.
         """
-        grouped: dict[str, tuple[list[int], list[int]]] = {}
-        for number, words, before in sorted(documents, key=lambda document: document[0]):
+        numbers, lengths, words = [], [], []
+        for number, now, before in documents:
             if before is None:
                 self._count += 1
             else:
                 self._total -= len(before)
-                for word in set(before):
-                    posting = self._postings[word]
-                    posting.remove(number)
-                    if not posting.size:
-                        del self._postings[word]
-            if number >= len(self._lengths):
-                self._lengths = np.concatenate([self._lengths, np.zeros(max(len(self._lengths), number), np.int32)])
-            self._lengths[number] = len(words)
-            self._total += len(words)
-            for word, frequency in Counter(words).items():
-                numbers, frequencies = grouped.setdefault(word, ([], []))
-                numbers.append(number)
-                frequencies.append(frequency)
-        for word, (numbers, frequencies) in grouped.items():
-            if word not in self._postings:
-                self._postings[word] = _Posting()
-            self._postings[word].append(numbers, frequencies)
+                self._remove(number, {self._words[word] for word in before})
+            numbers.append(number)
+            lengths.append(len(now))
+            words.append(np.fromiter(map(self._words.__getitem__, now), np.int64, len(now)))
+        if not numbers:
+            return
+        self._lengths = grown(self._lengths, self._count)
+        self._lengths[numbers] = lengths
+        self._total += sum(lengths)
+        for name in ("_starts", "_sizes", "_rooms"):
+            setattr(self, name, grown(getattr(self, name), len(self._words)))
+        # Sorted pairs of word and document: equal ones lie side by side, and are the frequency.
+        pairs = np.sort((np.concatenate(words) << 32) | np.repeat(np.array(numbers, np.int64), lengths))
+        firsts = np.flatnonzero(np.diff(pairs, prepend=-1))
+        self._append(pairs[firsts] >> 32, pairs[firsts] & 0xFFFFFFFF, np.diff(firsts, append=len(pairs)))
         self._norms = None
 
-    def idf(self, word: str) -> float:
-        """How much a word says; 0 where no document has it."""
-        posting = self._postings.get(word)
-        if posting is None:
-            return 0.0
-        return math.log(1.0 + (self._count - posting.size + 0.5) / (posting.size + 0.5))
+    def _append(self, words: _Ints, documents: _Ints, frequencies: _Ints) -> None:
+        """Adds postings, sorted by word."""
+        firsts = np.flatnonzero(np.diff(words, prepend=-1))
+        changed, more = words[firsts], np.diff(firsts, append=len(words))
+        needed = self._sizes[changed] + more
+        moving = changed[needed > self._rooms[changed]]
+        rooms = needed[needed > self._rooms[changed]] * 3 // 2 + 2
+        if self._used + rooms.sum() > len(self._documents):
+            self._lay_out(changed, needed)
+        elif len(moving):
+            starts = self._used + np.cumsum(rooms) - rooms
+            self._copy(moving, starts, self._documents, self._frequencies)
+            self._starts[moving], self._rooms[moving] = starts, rooms
+            self._used += int(rooms.sum())
+        places = _places(self._starts[changed] + self._sizes[changed], more)
+        self._documents[places], self._frequencies[places] = documents, frequencies
+        self._sizes[changed] += more
 
-    def scores(self, words: Sequence[str]) -> NDArray[np.float64]:
-        """The score of every document; 0 where it has none of the words."""
-        scores = np.zeros(self._count)
+    def _lay_out(self, changed: _Ints, needed: _Ints) -> None:
+        """Puts all postings one after the other into new arrays, with a fifth of room at the end."""
+        words = np.arange(len(self._words))
+        rooms = self._sizes[words].copy()
+        rooms[changed] = needed
+        rooms += rooms // 8 + 1
+        starts = np.cumsum(rooms) - rooms
+        self._used = int(rooms.sum())
+        room = self._used * 6 // 5 + 64
+        documents, frequencies = np.zeros(room, np.int32), np.zeros(room, np.int32)
+        self._copy(words, starts, documents, frequencies)
+        self._documents, self._frequencies = documents, frequencies
+        self._starts[words], self._rooms[words] = starts, rooms
+
+    def _copy(self, words: _Ints, starts: _Ints, documents: NDArray, frequencies: NDArray) -> None:
+        old, new = _places(self._starts[words], self._sizes[words]), _places(starts, self._sizes[words])
+        documents[new], frequencies[new] = self._documents[old], self._frequencies[old]
+
+    def _remove(self, document: int, words: Iterable[int]) -> None:
+        for word in words:
+            start, last = self._starts[word], self._starts[word] + self._sizes[word] - 1
+            at = start + int(np.flatnonzero(self._documents[start : last + 1] == document)[0])
+            for array in (self._documents, self._frequencies):
+                array[at] = array[last]
+            self._sizes[word] -= 1
+
+    def _known(self, words: Sequence[str]) -> list[tuple[str, int, int]]:
+        """The words that some document has: word, its number, how often it is asked for."""
+        counts = Counter(words).items()
+        known = ((word, self._words.get(word), times) for word, times in counts)
+        return [(word, at, times) for word, at, times in known if at is not None and self._sizes[at]]
+
+    def _idf(self, size: int) -> float:
+        return math.log(1.0 + (self._count - size + 0.5) / (size + 0.5))
+
+    def _document_norms(self) -> NDArray[np.float64]:
         if self._norms is None:
             average = self._total / self._count if self._count else 0.0
             scale = K1 * B / average if average else 0.0
             self._norms = K1 * (1.0 - B) + scale * self._lengths[: self._count].astype(np.float64)
-        for word, times in Counter(words).items():
-            posting = self._postings.get(word)
-            if posting is not None:
-                size = posting.size
-                self._kernel(
-                    scores, posting.documents[:size], posting.frequencies[:size], self._norms, times * self.idf(word)
-                )
+        return self._norms
+
+    def scores(self, words: Sequence[str]) -> NDArray[np.float64]:
+        """The score of every document; 0 where it has none of the words."""
+        scores = np.zeros(self._count)
+        known = self._known(words)
+        if known:
+            numbers = np.array([at for _, at, _ in known], np.int64)
+            sizes = self._sizes[numbers]
+            weights = np.array(
+                [times * self._idf(size) for (_, _, times), size in zip(known, sizes.tolist(), strict=True)]
+            )
+            self._add_words(
+                scores,
+                self._starts[numbers],
+                sizes,
+                weights,
+                self._documents,
+                self._frequencies,
+                self._document_norms(),
+            )
         return scores
 
     def explain(self, words: Sequence[str], document: int) -> str:
         """How a document's score came about, the words that say most first."""
-        self.scores(())
-        assert self._norms is not None
+        norm = float(self._document_norms()[document])
         parts: list[tuple[float, str]] = []
-        for word, times in Counter(words).items():
-            posting = self._postings.get(word)
-            if posting is None:
+        for word, number, times in self._known(words):
+            start, size = int(self._starts[number]), int(self._sizes[number])
+            found = np.flatnonzero(self._documents[start : start + size] == document)
+            if not len(found):
                 continue
-            at = int(np.searchsorted(posting.documents[: posting.size], document))
-            if at == posting.size or posting.documents[at] != document:
-                continue
-            tf = int(posting.frequencies[at])
-            part = times * self.idf(word) * tf / (tf + float(self._norms[document]))
+            tf = int(self._frequencies[start + found[0]])
+            part = times * self._idf(size) * tf / (tf + norm)
             twice = f", {times} times in the query" if times > 1 else ""
-            parts.append((part, f"{part:.4g} {word} (tf {tf}, in {posting.size} of {self._count}{twice})"))
+            parts.append((part, f"{part:.4g} {word} (tf {tf}, in {size} of {self._count}{twice})"))
         return "bm25 = " + " + ".join(text for _, text in sorted(parts, key=lambda part: -part[0])[:20])
+
+
+def _places(starts: _Ints, sizes: _Ints) -> _Ints:
+    """The numbers from each start on, `size` of each, one after the other."""
+    return np.repeat(starts - (np.cumsum(sizes) - sizes), sizes) + np.arange(int(sizes.sum()))

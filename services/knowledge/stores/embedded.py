@@ -26,8 +26,9 @@ from services.knowledge.entries import Entry, EntryStatus, KnowledgeBase, Revisi
 from services.knowledge.filters import Filter
 from services.knowledge.search import Hit, Query
 from services.knowledge.stores import Statistics, Vector, Write
-from services.knowledge.stores.bm25 import Bm25, load_kernel
+from services.knowledge.stores.cosine import Vectors
 from services.knowledge.stores.index import Change, Index
+from services.knowledge.stores.kernels import NUMPY, Kernels, compiled
 
 SCHEMA_VERSION = 2
 _CLAIM_VERSION = getattr(hygiene, "CLAIM_VERSION", 1)  # of the rules that claim keys are made by
@@ -74,7 +75,7 @@ class EmbeddedStore:
         self._compiled = compiled
         self._bases: dict[str, KnowledgeBase] = {}
         self._indexes: dict[str, Index] = {}
-        self._make_bm25: Callable[[], Bm25] = Bm25
+        self._kernels: Kernels = NUMPY
         self._lock_file: Any = None
         self._database: sqlite3.Connection | None = None
         # One thread owns the connection; searches have threads of their own, and never touch the disk.
@@ -105,7 +106,7 @@ class EmbeddedStore:
                 reason="DATA_FOLDER_IN_USE",
             ) from None
         if self._compiled:
-            self._make_bm25 = partial(Bm25, load_kernel())
+            self._kernels = compiled()
         with _sqlite_errors():
             self._open_database()
 
@@ -151,21 +152,23 @@ class EmbeddedStore:
 
     def _load(self, base: KnowledgeBase) -> None:
         """Fills the index of a base from the database."""
-        index = Index(self._make_bm25)
+        index = Index(self._kernels)
         rows = self._db.execute(
-            "SELECT e.body, e.fact_key, e.claim_keys, e.version, v.vector FROM entries e LEFT JOIN embeddings v "
-            "ON v.kb = e.kb AND v.id = e.id AND v.embedder = ? WHERE e.kb = ? ORDER BY e.rowid",
-            (base.embedder, base.id),
+            "SELECT body, fact_key, claim_keys, version FROM entries WHERE kb = ? ORDER BY rowid", (base.id,)
         )
         while block := rows.fetchmany(20_000):
-            index.put(
-                [
-                    Change(from_json(body), (fact_key, *claim_keys.split("\n")), version, _vector(blob))
-                    for body, fact_key, claim_keys, version, blob in block
-                ]
-            )
+            index.put([Change(from_json(b), (fact, *claims.split("\n")), v) for b, fact, claims, v in block])
+        index.replace_vectors(self._read_vectors(base.id, base.embedder, index))
         index.version = max(index.version, base.version)
         self._indexes[base.id] = index
+
+    def _read_vectors(self, kb: str, embedder: str, index: Index) -> Vectors:
+        """The vectors of an embedder, for the slots of an index."""
+        vectors = Vectors(self._kernels, len(index))
+        rows = self._db.execute("SELECT id, vector FROM embeddings WHERE kb = ? AND embedder = ?", (kb, embedder))
+        while block := rows.fetchmany(5_000):
+            vectors.put([index.slot_of(entry_id) for entry_id, _ in block], [_vector(blob) for _, blob in block])
+        return vectors
 
     async def close(self) -> None:
         """Closes the database and gives the folder back."""
@@ -270,7 +273,7 @@ class EmbeddedStore:
             )  # fmt: skip
             self._remember("", request_id)
         self._bases[base.id] = base
-        index = self._indexes.setdefault(base.id, Index(self._make_bm25))
+        index = self._indexes.setdefault(base.id, Index(self._kernels))
         index.version = version
 
     async def delete_base(self, kb: str) -> None:
@@ -397,8 +400,12 @@ class EmbeddedStore:
     # -- search and changes
 
     async def search(self, kb: str, query: Query, vector: Vector | None) -> tuple[list[Hit], int]:
-        """The entries that fit best; in a thread, so that the event loop stays free."""
-        work = partial(self._index(kb).search, query, vector)
+        """The entries that fit best; what takes long does so in a thread, so that the event loop stays free."""
+        index = self._index(kb)
+        found = index.try_search(query, vector)
+        if found is not None:
+            return found
+        work = partial(index.search, query, vector)
         return await asyncio.get_running_loop().run_in_executor(self._searches, work)
 
     async def statistics(self, kb: str, top: int) -> Statistics:
@@ -461,7 +468,7 @@ class EmbeddedStore:
                 [(kb, entry.id, embedder, vector.astype("<f4").tobytes()) for entry, vector in current],
             )
         if self._bases[kb].embedder == embedder:
-            index.set_vectors({entry.id: vector for entry, vector in current})
+            index.put_vectors({entry.id: vector for entry, vector in current})
 
     async def use_embedder(self, kb: str, embedder: str, dimension: int) -> None:
         """Searches with the vectors of this embedder from now on."""
@@ -469,7 +476,7 @@ class EmbeddedStore:
         self._announce()
 
     def _use_embedder(self, kb: str, embedder: str, dimension: int) -> None:
-        self._index(kb)
+        index = self._index(kb)
         with self._transaction() as database:
             version = self._next_version()
             database.execute(
@@ -478,7 +485,8 @@ class EmbeddedStore:
             )
             database.execute("DELETE FROM embeddings WHERE kb = ? AND embedder != ?", (kb, embedder))
         self._bases[kb] = dataclasses.replace(self._bases[kb], embedder=embedder, dimension=dimension, version=version)
-        self._load(self._bases[kb])
+        index.replace_vectors(self._read_vectors(kb, embedder, index))
+        index.version = version
 
 
 @contextmanager
@@ -497,5 +505,5 @@ def _sqlite_errors() -> Iterator[None]:
         raise
 
 
-def _vector(blob: bytes | None) -> Vector | None:
-    return None if blob is None else np.frombuffer(blob, "<f4").astype(np.float32)
+def _vector(blob: bytes) -> Vector:
+    return np.frombuffer(blob, "<f4").astype(np.float32)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import heapq
-import threading
 from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -17,7 +17,13 @@ from services.knowledge.entries import Entry, EntryStatus
 from services.knowledge.filters import Filter
 from services.knowledge.search import CANDIDATES, MAX_WORDS, Hit, Query, SearchMode, fuse, words
 from services.knowledge.stores import Statistics, Vector
-from services.knowledge.stores.bm25 import Bm25
+from services.knowledge.stores.bm25 import Bm25, grown
+from services.knowledge.stores.cosine import Vectors
+from services.knowledge.stores.kernels import NUMPY, Kernels
+from services.knowledge.stores.locks import SharedLock
+
+_KEPT_FILTERS = 32  # whose refusals are remembered
+_CHEAP = 10_000_000  # characters of the query times entries; about a millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +48,21 @@ class Change:
 class Index:
     """All entries of a base, of every status. Changed by one thread, read by many."""
 
-    def __init__(self, make_bm25: Callable[[], Bm25]) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, kernels: Kernels = NUMPY) -> None:
+        self._lock = SharedLock()
+        self._kernels = kernels
         self._entries: list[Entry] = []
         self._slots: dict[str, int] = {}
         self._ids: list[str] = []  # sorted
         self._keys: dict[str, int | set[int]] = {}  # the slot, or the slots, of a key
-        self._bm25 = make_bm25()
+        self._bm25 = Bm25(kernels)
+        self._vectors = Vectors(kernels)
         self._active = np.zeros(16, np.bool_)
+        self._every = np.ones(16, np.bool_)
+        self._nothing = np.zeros(16, np.bool_)
         self._changed = np.zeros(16, np.int64)
-        self._vectors: Vector | None = None
-        self._has_vector = np.zeros(16, np.bool_)
+        # Slots that a filter was seen to refuse: callers repeat their filters, and looking at an entry is slow.
+        self._refused: dict[Filter, NDArray[np.bool_]] = {}
         self.version = 0
         self.active_count = 0
 
@@ -66,21 +76,21 @@ class Index:
 
     def by_key(self, key: str) -> list[Entry]:
         """Entries that have a key, by id."""
-        with self._lock:
+        with self._lock.reading():
             slots = self._keys.get(key, set())
             found = (self._entries[slot] for slot in ((slots,) if isinstance(slots, int) else slots))
             return sorted(found, key=lambda entry: entry.id)
 
     def page(self, after: str, limit: int, where: Filter | None) -> list[Entry]:
         """Entries that fit, by id, after an id."""
-        with self._lock:
+        with self._lock.reading():
             start = bisect_right(self._ids, after)
             found = (self._entries[self._slots[entry_id]] for entry_id in islice(self._ids, start, None))
             return list(islice((e for e in found if where is None or where.matches(e)), limit))
 
     def changes(self, since: int, limit: int) -> list[tuple[int, Entry]]:
         """Entries that changed after a version, oldest change first."""
-        with self._lock:
+        with self._lock.reading():
             changed = self._changed[: len(self._entries)]
             slots = np.flatnonzero(changed > since)
             slots = slots[np.argsort(changed[slots])][:limit]
@@ -89,40 +99,63 @@ class Index:
     def put(self, changes: Sequence[Change]) -> None:
         """Adds and changes entries."""
         last = {change.entry.id: change for change in changes}
-        with self._lock:
+        # What needs no lock is done before, so that searches wait as little as may be.
+        texts = {entry_id: words(change.entry.indexed) for entry_id, change in last.items() if self._reads(change)}
+        with self._lock.writing():
             documents: list[tuple[int, list[str], list[str] | None]] = []
             fresh: list[str] = []
-            for change in last.values():
+            for entry_id, change in last.items():
                 entry = change.entry
-                slot = self._slots.get(entry.id)
+                slot = self._slots.get(entry_id)
+                before = None
                 if slot is None:
-                    slot = self._slots[entry.id] = len(self._entries)
+                    slot = self._slots[entry_id] = len(self._entries)
                     self._entries.append(entry)
-                    fresh.append(entry.id)
-                    self._grow(slot)
-                    documents.append((slot, words(entry.indexed), None))
+                    fresh.append(entry_id)
                 else:
                     before = self._entries[slot]
                     self._entries[slot] = entry
-                    if before.indexed != entry.indexed:
-                        documents.append((slot, words(entry.indexed), words(before.indexed)))
                     if (before.kind, before.text) != (entry.kind, entry.text):
                         self._forget(before, slot)
                 self._remember(change.keys, slot)
-                is_active = entry.status is EntryStatus.ACTIVE
-                self.active_count += int(is_active) - int(self._active[slot])
-                self._active[slot] = is_active
-                self._changed[slot] = change.version
-                self.version = max(self.version, change.version)
-                if not change.keep_vector:
-                    self._set_vector(slot, change.vector)
+                if entry_id in texts:
+                    documents.append((slot, texts[entry_id], None if before is None else words(before.indexed)))
+            self._grow(len(self._entries))
+            self._bm25.put(documents)
+            self._note(list(last.values()))
             if len(fresh) > 16:
                 self._ids = sorted([*self._ids, *fresh])
             else:
                 for entry_id in fresh:
                     insort(self._ids, entry_id)
-            if documents:
-                self._bm25.put(documents)
+
+    def _reads(self, change: Change) -> bool:
+        """Whether the index reads something else than before."""
+        before = self.get(change.entry.id)
+        return before is None or before.indexed != change.entry.indexed
+
+    def _note(self, changes: list[Change]) -> None:
+        """What the arrays say of entries."""
+        slots = [self._slots[change.entry.id] for change in changes]
+        active = np.array([change.entry.status is EntryStatus.ACTIVE for change in changes], np.bool_)
+        self.active_count += int(active.sum()) - int(self._active[slots].sum())
+        self._active[slots] = active
+        self._changed[slots] = [change.version for change in changes]
+        self.version = max(self.version, *(change.version for change in changes))
+        for refused in self._refused.values():
+            refused[slots] = False
+        given = [(slot, c.vector) for slot, c in zip(slots, changes, strict=True) if not c.keep_vector]
+        self._vectors.remove([slot for slot, vector in given if vector is None])
+        kept = [(slot, vector) for slot, vector in given if vector is not None]
+        self._vectors.put([slot for slot, _ in kept], [vector for _, vector in kept])
+
+    def _grow(self, room: int) -> None:
+        if room > len(self._active):
+            self._every = np.ones(max(room, 2 * len(self._active)), np.bool_)
+            self._nothing = np.zeros(len(self._every), np.bool_)
+            self._active = grown(self._active, len(self._every))
+            self._changed = grown(self._changed, len(self._every))
+            self._refused.clear()
 
     def _remember(self, keys: tuple[str, ...], slot: int) -> None:
         for key in filter(None, keys):
@@ -142,7 +175,7 @@ class Index:
 
     def statistics(self, top: int) -> Statistics:
         """Figures of the entries; lists have at most `top` items."""
-        with self._lock:
+        with self._lock.reading():
             entries = list(self._entries)
         tags = Counter(tag for entry in entries for tag in entry.tags)
 
@@ -162,64 +195,54 @@ class Index:
             most_harmful=best("harmful"),
         )
 
-    def set_vectors(self, vectors: dict[str, Vector] | None) -> None:
-        """Replaces all vectors at once, or adds some (None: drops all)."""
-        with self._lock:
-            if vectors is None:
-                self._vectors = None
-                self._has_vector[:] = False
-                return
-            for entry_id, vector in vectors.items():
-                self._set_vector(self._slots[entry_id], vector)
+    def put_vectors(self, vectors: dict[str, Vector]) -> None:
+        """Sets vectors of entries that are there."""
+        with self._lock.writing():
+            self._vectors.put([self._slots[entry_id] for entry_id in vectors], list(vectors.values()))
 
-    def without_vector(self, limit: int) -> list[Entry]:
-        """Entries that have no vector, by the order in which they came."""
-        with self._lock:
-            slots = np.flatnonzero(~self._has_vector[: len(self._entries)])[:limit]
-            return [self._entries[slot] for slot in slots]
+    def replace_vectors(self, vectors: Vectors) -> None:
+        """Searches with other vectors from now on; their slots are those of `slot_of`."""
+        with self._lock.writing():
+            self._vectors = vectors
 
-    def _grow(self, slot: int) -> None:
-        if slot >= len(self._active):
-            room = len(self._active)
-            self._active = np.concatenate([self._active, np.zeros(room, np.bool_)])
-            self._has_vector = np.concatenate([self._has_vector, np.zeros(room, np.bool_)])
-            self._changed = np.concatenate([self._changed, np.zeros(room, np.int64)])
+    def slot_of(self, entry_id: str) -> int:
+        """Where an entry is in the index; it stays there."""
+        return self._slots[entry_id]
 
-    def _set_vector(self, slot: int, vector: Vector | None) -> None:
-        self._has_vector[slot] = vector is not None
-        if vector is None:
-            return
-        if self._vectors is None:
-            self._vectors = np.zeros((len(self._active), len(vector)), np.float32)
-        elif len(self._vectors) < len(self._active):
-            more = np.zeros((len(self._active) - len(self._vectors), self._vectors.shape[1]), np.float32)
-            self._vectors = np.concatenate([self._vectors, more])
-        self._vectors[slot] = vector
+    def try_search(self, query: Query, vector: Vector | None) -> tuple[list[Hit], int] | None:
+        """Searches at once; None where that would take long, or something is written just now."""
+        cost = len(self._entries) * (len(query.text) + (0 if vector is None else len(vector)))
+        if cost > _CHEAP or not self._lock.try_read():
+            return None
+        try:
+            return self._search(query, vector)
+        finally:
+            self._lock.end_read()
 
     def search(self, query: Query, vector: Vector | None) -> tuple[list[Hit], int]:
         """The entries that fit best, and the version that was searched."""
-        with self._lock:
-            terms = words(query.text, MAX_WORDS)
-            if query.mode is SearchMode.HYBRID:
-                hits = self._hybrid(query, terms, vector)
-            elif query.mode is SearchMode.VECTOR:
-                hits = [
-                    Hit(self._entries[slot], score, f"cosine = {score:.6g}" if query.explain else "")
-                    for slot, score in self._best(self._by_vector(vector), query, query.top_k, query.minimum_score)
-                ]
-            else:
-                hits = [
-                    Hit(self._entries[slot], score, self._bm25.explain(terms, slot) if query.explain else "")
-                    for slot, score in self._best(self._by_words(terms), query, query.top_k, query.minimum_score)
-                ]
-            return hits, self.version
+        with self._lock.reading():
+            return self._search(query, vector)
+
+    def _search(self, query: Query, vector: Vector | None) -> tuple[list[Hit], int]:
+        terms = words(query.text, MAX_WORDS)
+        if query.mode is SearchMode.HYBRID:
+            return self._hybrid(query, terms, vector), self.version
+        by_vector = query.mode is SearchMode.VECTOR
+        found = self._by_vector(vector, query, query.top_k) if by_vector else self._by_words(terms, query, query.top_k)
+        hits = []
+        for slot, score in found:
+            why = ""
+            if query.explain:
+                why = f"cosine = {score:.6g}" if by_vector else self._bm25.explain(terms, slot)
+            if query.minimum_score is None or score >= query.minimum_score:
+                hits.append(Hit(self._entries[slot], score, why))
+        return hits, self.version
 
     def _hybrid(self, query: Query, terms: list[str], vector: Vector | None) -> list[Hit]:
-        rankings = []
-        for share, scores in ((1.0 - query.hybrid_weight, self._by_words), (query.hybrid_weight, self._by_vector)):
-            argument = terms if scores == self._by_words else vector
-            found = self._best(scores(argument), query, CANDIDATES, None) if share > 0.0 else []  # type: ignore[arg-type]
-            rankings.append({self._entries[slot].id: score for slot, score in found})
+        by_words = self._by_words(terms, query, CANDIDATES) if query.hybrid_weight < 1.0 else []
+        by_vector = self._by_vector(vector, query, CANDIDATES) if query.hybrid_weight > 0.0 else []
+        rankings = [{self._entries[slot].id: score for slot, score in found} for found in (by_words, by_vector)]
         fused = fuse(rankings[0], rankings[1], query.hybrid_weight, query.fusion)
         wanted = (
             Hit(self._entries[self._slots[key]], score, f"hybrid = {why}" if query.explain else "")
@@ -228,45 +251,64 @@ class Index:
         )
         return list(islice(wanted, query.top_k))
 
-    def _by_words(self, terms: list[str]) -> NDArray[np.float64]:
+    def _by_words(self, terms: list[str], query: Query, wanted: int) -> list[tuple[int, float]]:
         scores = self._bm25.scores(terms)
-        scores[scores <= 0.0] = -np.inf
-        return scores
+        return self._best(lambda _refused, _count: scores, 0.0, query, wanted)
 
-    def _by_vector(self, vector: Vector | None) -> NDArray[np.float64]:
-        count = len(self._entries)
-        if self._vectors is None or vector is None:
-            return np.full(count, -np.inf, np.float64)
-        # Rounded, so that the same text has the same score wherever it stands in the matrix.
-        scores = np.asarray(np.round(self._vectors[:count] @ vector, 6), np.float64)
-        scores[~self._has_vector[:count]] = -np.inf
-        return scores
+    def _by_vector(self, vector: Vector | None, query: Query, wanted: int) -> list[tuple[int, float]]:
+        if vector is None:
+            return []
+        allowed = self._allowed(query)
+        return self._best(partial(self._vectors.candidates, vector, allowed), -np.inf, query, wanted)
+
+    def _allowed(self, query: Query) -> NDArray[np.bool_]:
+        """Which slots may be found as far as the status goes."""
+        return (self._active if query.active_only else self._every)[: len(self._entries)]
 
     def _best(
-        self, scores: NDArray[np.float64], query: Query, wanted: int, minimum: float | None
+        self,
+        score: Callable[[NDArray[np.bool_], int], NDArray[np.float64]],
+        floor: float,
+        query: Query,
+        wanted: int,
     ) -> list[tuple[int, float]]:
-        """The best slots that the query accepts, with their scores; ties by id."""
-        possible = scores > -np.inf
-        if query.active_only:
-            possible &= self._active[: len(scores)]
-        if minimum is not None:
-            possible &= scores >= minimum
-        slots = np.flatnonzero(possible)
-        values = scores[slots]
-        found: list[tuple[int, float]] = []
-        looked_at = 0
-        chunk = wanted * 2 + min(len(query.exclude), 64) + 8
-        while looked_at < len(slots) and len(found) < wanted:
-            # Entries are looked at in Python, so only as many as it takes: the best ones first.
-            take = min(chunk, len(slots))
-            threshold = np.partition(values, len(slots) - take)[len(slots) - take]
-            best = slots[values >= threshold].tolist()
-            ranked = sorted(best, key=lambda slot: (-scores[slot], self._entries[slot].id))
-            for slot in ranked[looked_at:]:
-                if query.accepts(self._entries[slot]):
-                    found.append((slot, float(scores[slot])))
-                    if len(found) == wanted:
-                        break
-            looked_at = len(ranked)
-            chunk = max(take * 8, looked_at + 1)
-        return found
+        """The best slots above the floor that the query accepts, with their scores; ties by id.
+
+        Args:
+            score: The scores of all slots, given those that are refused, and how many of the best must be right.
+            floor: See above.
+            query: Whose filter and exclusions hold.
+            wanted: How many.
+        """
+        refused = self._refusals(query)
+        count = wanted
+        while True:
+            scores = score(refused, count)
+            slots = self._kernels.best(scores, self._allowed(query), refused, floor, count).tolist()
+            accepted = self._accepted(slots, query, refused)
+            if len(accepted) >= wanted or len(slots) < count:
+                break
+            count *= 8
+        values = {slot: float(scores[slot]) for slot in accepted}
+        ranked = sorted(accepted, key=lambda slot: (-values[slot], self._entries[slot].id))
+        return [(slot, values[slot]) for slot in ranked[:wanted]]
+
+    def _accepted(self, slots: list[int], query: Query, refused: NDArray[np.bool_]) -> list[int]:
+        if query.filter is None and not query.exclude and not query.exclude_sole_source_case:
+            return slots
+        accepted = []
+        for slot in slots:
+            entry = self._entries[slot]
+            if query.accepts(entry):
+                accepted.append(slot)
+            elif query.filter is not None and not query.filter.matches(entry):
+                refused[slot] = True
+        return accepted
+
+    def _refusals(self, query: Query) -> NDArray[np.bool_]:
+        """Which slots the query's filter was seen to refuse."""
+        if query.filter is None:
+            return self._nothing[: len(self._entries)]
+        if query.filter not in self._refused and len(self._refused) >= _KEPT_FILTERS:
+            self._refused.clear()
+        return self._refused.setdefault(query.filter, self._nothing.copy())[: len(self._entries)]
