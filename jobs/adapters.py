@@ -31,6 +31,9 @@ TRAINING_IMPOSSIBLE = register_reason(
     "Do what the message says; docs/run-spec.md explains the settings.",
 )
 
+_MODEL_SECONDS = 4 * 3600.0
+"""What bringing a base model from a remote store, and reading all of it, may take: it tells nothing meanwhile."""
+
 
 def base_model_digest(context: Context) -> str:
     """Digest of the base model's files.
@@ -47,8 +50,9 @@ def base_model_digest(context: Context) -> str:
             resource_name=name,
         )
     files = [n for n in context.artifacts.names("models", name) if n == "config.json" or n.endswith(".safetensors")]
-    folder = context.artifacts.local("models", name)
-    return digest_files({file: _sha256(folder / file) for file in files})
+    with context.watchdog.long_call(_MODEL_SECONDS):
+        folder = context.artifacts.local("models", name)
+        return digest_files({file: _sha256(folder / file) for file in files})
 
 
 def train_adapter(
@@ -76,7 +80,8 @@ def train_adapter(
         warmup=spec.warmup, weight_decay=spec.weight_decay, seed=context.spec.seed, dtype=spec.dtype,
         checkpoint_steps=spec.checkpoint_steps, gradient_checkpointing=spec.gradient_checkpointing,
     )  # fmt: skip
-    base = context.artifacts.local("models", context.spec.student.base_model)
+    with context.watchdog.long_call(_MODEL_SECONDS):
+        base = context.artifacts.local("models", context.spec.student.base_model)
     out, work = context.folder.local("adapter"), context.folder.local("work/checkpoints")
     work.mkdir(parents=True, exist_ok=True)
     context.folder.write_jsonl("rows.jsonl", [asdict(example) for example in examples])

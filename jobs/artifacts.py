@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -143,10 +143,19 @@ class StageFolder:
     Attributes:
         stage: The stage's name.
         digest: What its output depends on, as one digest.
+
+    Args:
+        artifacts: The store.
+        stage: See above.
+        digest: See above.
+        before_write: Is called before each change; raises where this worker may not write here any more.
     """
 
-    def __init__(self, artifacts: Artifacts, stage: str, digest: str) -> None:
+    def __init__(
+        self, artifacts: Artifacts, stage: str, digest: str, before_write: Callable[[], None] = lambda: None
+    ) -> None:
         self.artifacts, self.stage, self.digest = artifacts, stage, digest
+        self._before_write = before_write
         self._parts = ("stages", stage, digest)
 
     @property
@@ -161,6 +170,7 @@ class StageFolder:
     def complete(self, manifest: dict[str, Any]) -> None:
         """Marks it as complete, with the SHA-256 of each of its files; then removes the work folder."""
         files = {name: hashlib.sha256(self.read(name)).hexdigest() for name in self.files()}
+        self._before_write()
         content = {"stage": self.stage, "digest": self.digest, "files": files, **manifest}
         self.artifacts.write(json.dumps(content, indent=2, ensure_ascii=False).encode(), *self._parts, MANIFEST)
         self.artifacts.remove(*self._parts, "work")
@@ -181,6 +191,7 @@ class StageFolder:
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a file, whole or not at all."""
+        self._before_write()
         self.artifacts.write(content, *self._parts, *name.split("/"))
 
     def read_jsonl(self, name: str) -> list[dict[str, Any]]:
@@ -189,6 +200,7 @@ class StageFolder:
 
     def remove(self, name: str) -> None:
         """Removes a file or folder, if there is one."""
+        self._before_write()
         self.artifacts.remove(*self._parts, *name.split("/"))
 
     def write_jsonl(self, name: str, records: Iterable[dict[str, Any]]) -> None:
@@ -201,6 +213,7 @@ class StageFolder:
 
     def push(self, folder: Path, name: str) -> None:
         """Brings a local folder back that `local` gave."""
+        self._before_write()
         self.artifacts.publish(folder, *self._parts, *name.split("/"))
 
     def journal(self, name: str, size: int = 32) -> Journal:

@@ -14,6 +14,7 @@ from jobs.clients import Services
 from jobs.settings import Settings
 from jobs.spec import RunSpec
 from jobs.state import RunStore
+from jobs.watchdog import Watchdog
 
 STOPPING = threading.Event()
 """Set when this worker was told to stop (SIGTERM): stages save what they have and hand back."""
@@ -33,13 +34,23 @@ class LeaseLost(Exception):
     """Another worker has the run. Nothing may be written any more."""
 
 
+class FolderLost(LeaseLost):
+    """Another run writes the stage's folder. Nothing may be written into it any more; the run is this worker's still."""
+
+
 class Lease:
-    """Keeps a run's lease (and the right to write a stage folder) while a stage runs, in a thread."""
+    """Keeps a run's lease, and the right to write a stage folder, while a stage runs, in a thread.
+
+    After an outage of Redis that was longer than a lease, others may have taken either: then nothing is written before
+    Redis has said that they have not.
+    """
 
     def __init__(self, store: RunStore, run_id: str, token: str) -> None:
         self.store, self.run_id, self.token = store, run_id, token
-        self.lost = threading.Event()
-        self.digest = ""
+        self._digest = ""
+        self._lost: type[LeaseLost] | None = None
+        self._held_until = 0.0
+        self._asking = threading.Lock()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._renew, name=f"lease-{run_id}", daemon=True)
 
@@ -49,18 +60,54 @@ class Lease:
 
     def __exit__(self, *_exc: object) -> None:
         self._done.set()
-        if self.digest:
-            self.store.unlock(self.digest, self.token)
+        if self._digest:
+            self.store.unlock(self._digest, self.token)
+
+    def hold(self, digest: str, *, dead: str = "") -> str:
+        """Takes the right to write a stage folder, and keeps it from then on.
+
+        Args:
+            digest: The folder's.
+            dead: A token whose worker is known to be gone.
+
+        Returns:
+            "", or the token of another worker that has it.
+        """
+        with self._asking:
+            other = self.store.lock(digest, self.token, dead=dead)
+            if not other:
+                self._digest, self._held_until = digest, 0.0
+        return other
+
+    def check(self) -> None:
+        """Returns when this worker has the run, and the folder that it held, for certain.
+
+        Raises:
+            LeaseLost: Another worker has the run, or it is over.
+            FolderLost: Another run has the folder.
+        """
+        if self._lost is None and time.monotonic() >= self._held_until:
+            self._ask()
+        if self._lost is not None:
+            raise self._lost(self.run_id)
+
+    def _ask(self) -> None:
+        with self._asking:
+            began = time.monotonic()
+            if not self.store.renew(self.run_id, self.token):
+                self._lost = LeaseLost
+            elif self._digest and self.store.lock(self._digest, self.token):
+                self._lost = FolderLost
+            else:
+                self._held_until = began + self.store.lease_ms / 1000
 
     def _renew(self) -> None:
-        while not self._done.wait(self.store.lease_ms / 3000):
+        while not self._done.wait(self.store.lease_ms / 3000) and self._lost is not LeaseLost:
             try:
-                if not self.store.renew(self.run_id, self.token):
-                    if not self._done.is_set():
-                        self.lost.set()
-                    return
-                if self.digest:
-                    self.store.lock(self.digest, self.token)
+                if self._lost is FolderLost:
+                    self.store.renew(self.run_id, self.token)  # until the run is handed back
+                else:
+                    self._ask()
             except Exception:  # noqa: S112 - Redis is away longer than the client waits: the next round tries again
                 continue
 
@@ -81,6 +128,7 @@ class Context:
         inputs: Folders of the stages before, by name; of stages with rounds the latest.
         services: The services.
         lease: The run's lease.
+        watchdog: Ends the worker where the stage tells nothing for too long.
         rounds: Folders of stages by (name, round).
         adapters: Adapters that stages made, by (name, round): `adapters/{adapter}@{version}`.
     """
@@ -93,6 +141,7 @@ class Context:
     store: RunStore
     artifacts: Artifacts
     lease: Lease
+    watchdog: Watchdog
     folder: StageFolder = field(init=False)  # known once the inputs are
     inputs: dict[str, StageFolder] = field(default_factory=dict)
     rounds: dict[tuple[str, int], StageFolder] = field(default_factory=dict)
@@ -134,8 +183,8 @@ class Context:
 
     def check(self) -> None:
         """Raises where the stage is to stop. Called between rows and steps; asks Redis twice a second at most."""
-        if self.lease.lost.is_set():
-            raise LeaseLost(self.run_id)
+        self.watchdog.beat()
+        self.lease.check()
         if STOPPING.is_set():
             raise HandBack(self.run_id)
         now = time.monotonic()
@@ -145,10 +194,14 @@ class Context:
                 raise RunCancelled(self.run_id)
 
     def should_stop(self) -> bool:
-        """The same as a question."""
+        """Whether the stage is to save what it has and stop.
+
+        Raises:
+            LeaseLost: It is to stop and save nothing.
+        """
         try:
             self.check()
-        except (LeaseLost, HandBack, RunCancelled):
+        except (HandBack, RunCancelled):
             return True
         return False
 
@@ -170,6 +223,7 @@ class Context:
             saved: How much would survive a kill now, in any growing measure; growth counts attempts anew.
             force: Tell it though something was told just before.
         """
+        self.watchdog.beat()
         now = time.monotonic()
         if not force and saved is None and done < total and now - self._told < _LEAST_SECONDS_BETWEEN:
             return

@@ -30,6 +30,9 @@ class Settings(BaseSettings):
         max_attempts: Attempts of a stage without lasting progress, after which the run is given up.
         patience_seconds: How long a service, or Redis, may be away before the stage's attempt fails.
         call_seconds: Deadline of one call to a service.
+        stall_seconds: A stage that tells nothing for so long (no row, no step, no question whether to stop) is taken to hang: its worker
+            writes the stacks of all threads to its log and ends itself, to be started again. Longer than patience_seconds:
+            a stage that waits for Redis tells nothing either.
         stage_seconds: Longest stage that the broker's visibility timeout allows for; Celery's own time limits do not work with the solo pool.
         result_seconds: How long Celery keeps a task's small result.
         log_level: debug, info, warning or error.
@@ -54,6 +57,7 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, ge=1)
     patience_seconds: float = Field(default=600.0, ge=0)
     call_seconds: float = Field(default=120.0, gt=0)
+    stall_seconds: float = Field(default=1800.0, gt=0)
     stage_seconds: int = Field(default=24 * 3600, ge=60)
     result_seconds: int = Field(default=3600, ge=1)
     log_level: str = "info"

@@ -154,6 +154,7 @@ end
 redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3])
 redis.call('HINCRBY', KEYS[2], 'strikes', 1)
 redis.call('HINCRBY', KEYS[2], 'attempts', 1)
+redis.call('HDEL', KEYS[2], 'stalled')
 redis.call('HSET', KEYS[2], 'state', 'RUNNING', 'begun', ARGV[6])
 redis.call('HSET', KEYS[1], 'owner', ARGV[2])
 if state == 'QUEUED' then redis.call('HSET', KEYS[1], 'state', 'RUNNING') end
@@ -450,13 +451,19 @@ class RunStore:
             "TAKEN"; "BUSY": another worker has it; "STALE": the run is past this stage, or over; "ABSENT": no such run;
             "EXHAUSTED": it was begun too often, and the run has failed now.
         """
+        keys = [self._run(run_id), self._stage(run_id, stage, round_), self._lease(run_id), f"{PREFIX}active"]
         error = {
             "reason": "WORKER_LOST",
             "message": f"the worker was lost {self.max_attempts} times in stage {stage} without getting on; look for what kills it "
             "(memory?), then resume the run",
             "stage": stage,
         }
-        keys = [self._run(run_id), self._stage(run_id, stage, round_), self._lease(run_id), f"{PREFIX}active"]
+        if where := self.client.hget(keys[1], "stalled"):
+            error["reason"] = "STAGE_STALLED"
+            error["message"] = (
+                f"stage {stage} was begun {self.max_attempts} times without getting on, and hung at last in {where}; the "
+                "worker's log has the stacks of all threads; mend what hangs, then resume the run"
+            )
         args = [
             run_id,
             token,
@@ -497,6 +504,10 @@ class RunStore:
         key = self._stage(run_id, stage, round_)
         self.client.hsetnx(key, f"once:{name}", json.dumps(value))
         return json.loads(self.client.hget(key, f"once:{name}") or "null")
+
+    def stalled(self, run_id: str, stage: str, round_: int, token: str, where: str) -> None:
+        """Keeps where a stage hung whose worker is about to be ended."""
+        self.progress(run_id, stage, round_, token, {"stalled": where, "note": f"hung in {where}"})
 
     def end_stage(
         self, run_id: str, stage: str, round_: int, token: str, outcome: str, *, following: tuple[str, int] | None = None,

@@ -209,7 +209,7 @@ def train(
         settings: See `TrainingSettings`.
         start_adapter: Folder of an adapter of the same base and shape to start from; without it a new one is made.
         on_step: Called after each optimiser step.
-        should_stop: Asked before each micro-batch.
+        should_stop: Asked before each micro-batch and before anything is written. What it raises ends the training with nothing written.
 
     Returns:
         What was done.
@@ -246,6 +246,7 @@ def train(
 
     def save() -> None:
         nonlocal saved
+        should_stop()  # raises where nothing may be written; to stop is time enough before the next micro-batch
         _save_checkpoint(work_dir, fingerprint, model, base_model_dir.name, parameters, optimizer, state)
         saved = state["step"]
 
@@ -297,6 +298,7 @@ def train(
         left = (time.monotonic() - started) / (state["step"] - resumed_from) * (total - state["step"])
         on_step(StepReport(state["step"], total, loss, state["tokens"], left, rate))
 
+    should_stop()
     out_dir.mkdir(parents=True, exist_ok=True)
     for name in _write_adapter(out_dir, model, base_model_dir.name, suffix=".part"):
         os.replace(out_dir / f"{name}.part", out_dir / name)

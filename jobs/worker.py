@@ -19,11 +19,12 @@ import method
 from jobs import stages
 from jobs.artifacts import Artifacts, StageFolder, digest_of
 from jobs.clients import Services
-from jobs.context import Context, HandBack, Lease, LeaseLost, RunCancelled
+from jobs.context import Context, FolderLost, HandBack, Lease, LeaseLost, RunCancelled
 from jobs.owners import is_gone, new_token
 from jobs.settings import Settings
 from jobs.spec import parse
 from jobs.state import RunRecord, RunStore
+from jobs.watchdog import Watchdog
 from services.common import errors
 from services.common.logs import describe_exception, get_logger
 
@@ -33,6 +34,11 @@ errors.register_reason(
     "WORKER_LOST",
     "The worker died several times in the same stage without getting on.",
     "Look for what kills it, memory above all; then resume the run.",
+)
+errors.register_reason(
+    "STAGE_STALLED",
+    "A stage hung several times without getting on: it told nothing for NESYCD_JOBS_STALL_SECONDS, and its worker was ended.",
+    "Look at the worker's log for where it hung; raise the setting if it only works slowly; then resume the run.",
 )
 errors.register_reason(
     "STAGE_FAILED",
@@ -59,6 +65,20 @@ def execute(settings: Settings, store: RunStore, run_id: str, stage: str, round_
         "ABSENT", "EXHAUSTED").
     """
     token = new_token()
+    with Watchdog(settings.stall_seconds, lambda where: store.stalled(run_id, stage, round_, token, where)) as watchdog:
+        return _execute(settings, store, run_id, stage, round_, send, token, watchdog)
+
+
+def _execute(
+    settings: Settings,
+    store: RunStore,
+    run_id: str,
+    stage: str,
+    round_: int,
+    send: Send,
+    token: str,
+    watchdog: Watchdog,
+) -> str:
     owner = store.owner(run_id)
     taken = store.take(run_id, stage, round_, token, dead=owner if owner and is_gone(owner) else "")
     where = {"run": run_id, "stage": stage, "round": round_}
@@ -71,8 +91,12 @@ def execute(settings: Settings, store: RunStore, run_id: str, stage: str, round_
     outcome, error, following = "DONE", None, None
     with Lease(store, run_id, token) as lease:
         try:
-            asyncio.run(_run_stage(settings, store, record, stage, round_, lease))
+            asyncio.run(_run_stage(settings, store, record, stage, round_, lease, watchdog))
             following = _following(record, stage, round_)
+        except FolderLost:
+            # The next turn waits for what the other run makes.
+            log.warning("folder_lost", **where)
+            outcome = "HANDBACK"
         except LeaseLost:
             log.warning("lease_lost", **where)
             return "LOST"
@@ -117,11 +141,18 @@ def _judge(
 
 
 async def _run_stage(
-    settings: Settings, store: RunStore, record: RunRecord, stage: str, round_: int, lease: Lease
+    settings: Settings,
+    store: RunStore,
+    record: RunRecord,
+    stage: str,
+    round_: int,
+    lease: Lease,
+    watchdog: Watchdog,
 ) -> None:
+    watchdog.loop = asyncio.get_running_loop()
     module = stages.load(stage)
     artifacts = Artifacts(settings.artifacts_url, settings.scratch_dir)
-    context = Context(record.id, stage, round_, parse(record.spec), settings, store, artifacts, lease)
+    context = Context(record.id, stage, round_, parse(record.spec), settings, store, artifacts, lease, watchdog)
     for done in record.stages:
         if (done.name, done.round) == (stage, round_):
             break
@@ -143,7 +174,7 @@ async def _run_stage(
         digest = digest_of(
             {"stage": stage, "round": round_, "code": code_digest(module), "spec": relevant, "inputs": inputs}
         )
-        context.folder = StageFolder(artifacts, stage, digest)
+        context.folder = StageFolder(artifacts, stage, digest, before_write=lease.check)
         store.progress(record.id, stage, round_, lease.token, {"digest": digest})
         await _wait_for_folder(context)
         manifest = context.folder.manifest()
@@ -157,7 +188,6 @@ async def _run_stage(
                 "run": record.id, "round": round_, "inputs": inputs, "spec": relevant, "seconds": round(seconds, 3),
                 "teacher": spent, "finished": time.time(), **made,
             }  # fmt: skip
-            context.check()
             context.folder.complete(manifest)
         elif manifest.get("run") != record.id:
             store.progress(
@@ -168,17 +198,16 @@ async def _run_stage(
 
 async def _wait_for_folder(context: Context) -> None:
     """Two runs with the same inputs: one makes the folder, the other waits and uses it."""
-    lease, store = context.lease, context.store
-    while other := store.lock(context.folder.digest, lease.token):
+    lease, digest = context.lease, context.folder.digest
+    while other := lease.hold(digest):
         if context.folder.manifest() is not None:
             return
         if is_gone(other):
-            store.lock(context.folder.digest, lease.token, dead=other)
+            lease.hold(digest, dead=other)
             continue
         context.note("another run is making the same; waits for it")
         context.check()
         await asyncio.sleep(0.5)
-    lease.digest = context.folder.digest
 
 
 def _following(record: RunRecord, stage: str, round_: int) -> tuple[str, int] | None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from jobs import state
+from jobs.artifacts import Artifacts, StageFolder
+from jobs.context import FolderLost, Lease, LeaseLost
 from jobs.recovery import recover_orphans
 from tests.processes import running, valkey
 
@@ -162,6 +164,73 @@ def test_a_second_run_with_the_same_inputs_waits_for_the_first(store: state.RunS
     assert store.lock("digest", "two", dead="one") == ""
     store.unlock("digest", "one")
     assert store.lock("digest", "three") == "two"
+
+
+def test_after_an_outage_longer_than_the_lease_a_folder_that_another_run_took_is_not_written(
+    store: state.RunStore, tmp_path: Path
+) -> None:
+    store.create("a", {}, PLAN)
+    store.take("a", "prepare", 1, "one")
+    lease = Lease(store, "a", "one")  # not entered: nothing renews it, as while Redis is away
+    folder = StageFolder(Artifacts(str(tmp_path)), "prepare", "digest", before_write=lease.check)
+    assert lease.hold("digest") == ""
+    folder.write("first", b"1")
+    time.sleep(0.7)
+    folder.write("second", b"2")  # nobody came meanwhile: it is taken again
+    time.sleep(0.7)
+    assert store.lock("digest", "two") == ""
+    for write in (
+        lambda: folder.write("third", b"3"), lambda: folder.journal("rows").put(0, [{}]), lambda: folder.remove("first"),
+        lambda: folder.push(tmp_path, "all"), lambda: folder.complete({}),
+    ):  # fmt: skip
+        with pytest.raises(FolderLost):
+            write()
+    assert folder.files() == ["first", "second"] and folder.manifest() is None
+    assert store.owner("a") == "one"  # the run is still its own
+
+
+def test_a_folder_that_was_lost_is_noticed_while_a_stage_computes(store: state.RunStore) -> None:
+    store.create("a", {}, PLAN)
+    store.take("a", "prepare", 1, "one")
+    with Lease(store, "a", "one") as lease:
+        assert lease.hold("digest") == ""
+        lease.check()
+        store.client.set(f"{state.PREFIX}work:digest", "two")
+        time.sleep(0.5)
+        with pytest.raises(FolderLost):
+            lease.check()
+        time.sleep(0.7)
+        assert store.owner("a") == "one"
+    assert store.lock("digest", "three") == "two"
+
+
+def test_a_worker_that_comes_back_to_a_run_that_another_took_is_told_before_it_writes(store: state.RunStore) -> None:
+    store.create("a", {}, PLAN)
+    store.take("a", "prepare", 1, "one")
+    lease = Lease(store, "a", "one")
+    lease.check()
+    time.sleep(0.7)
+    assert store.take("a", "prepare", 1, "two") == "TAKEN"
+    with pytest.raises(LeaseLost) as raised:
+        lease.check()
+    assert raised.type is LeaseLost
+
+
+def test_where_a_stage_hung_is_told_when_it_is_given_up_unless_it_was_begun_since(store: state.RunStore) -> None:
+    store.create("a", {}, PLAN)
+    for token in ("1", "2", "3"):
+        assert store.take("a", "prepare", 1, token, dead=store.owner("a")) == "TAKEN"
+        if token == "1":
+            store.stalled("a", "prepare", 1, token, "prepare.py:9 in _read")
+    assert store.take("a", "prepare", 1, "4", dead="3") == "EXHAUSTED"
+    assert store.get("a").error["reason"] == "WORKER_LOST"  # type: ignore[union-attr,index]
+    store.resume("a")
+    store.take("a", "prepare", 1, "4")
+    store.client.hset(f"{state.PREFIX}stage:a:1:prepare", "strikes", 3)
+    store.stalled("a", "prepare", 1, "4", "prepare.py:9 in _read")
+    assert store.take("a", "prepare", 1, "5", dead="4") == "EXHAUSTED"
+    error = store.get("a").error  # type: ignore[union-attr]
+    assert error and error["reason"] == "STAGE_STALLED" and "prepare.py:9 in _read" in error["message"]
 
 
 def test_pages_hold_every_run_once_newest_first(store: state.RunStore) -> None:

@@ -10,10 +10,12 @@ import time
 from pathlib import Path
 
 from jobs.app import send_stage
+from jobs.owners import is_gone
 from services.common.errors import FailedPrecondition
 from tests.component.jobs.conftest import World
 from tests.tiny import make_tiny_model
 
+STALLS = {"NESYCD_JOBS_STALL_SECONDS": "2"}
 ZERO_SHOT = {"method": "zero-shot", "evaluate": {"conditions": ["zero_shot"]}}
 
 
@@ -132,6 +134,52 @@ def test_a_run_is_cancelled_between_rows_and_resumed_from_there(world: World) ->
     send_stage(world.app, "r", "evaluate", 1)
     world.wait_over("r")
     assert all(world.house.asked["base", f"How many q{i}?"] == 1 for i in range(48))
+
+
+def test_a_worker_whose_stage_hangs_ends_itself_and_the_run_goes_on_with_the_next(world: World) -> None:
+    test = world.data(4)
+    train = world.folder / "train.jsonl"
+    os.mkfifo(train)  # to open it waits for somebody who writes: for ever
+    world.submit("r", data={"train": str(train), "test": test}, **ZERO_SHOT)
+    first = world.worker(**STALLS)
+    assert first.popen and first.popen.wait(30) == 70
+    assert world.run("r").state == "RUNNING" and "prepare.py" in world.stage("r", "prepare").note
+    assert "stage_stalled" in first.log.read_text() and "most recent call first" in first.log.read_text()
+    train.unlink()
+    train.write_bytes(Path(world.data(4, "t")).read_bytes())
+    world.worker(**STALLS)
+    assert [stage.attempts for stage in world.wait_over("r").stages] == [2, 1, 1]
+
+
+def test_a_stage_that_hangs_again_and_again_ends_the_run_with_where_it_hangs(world: World) -> None:
+    train = world.folder / "train.jsonl"
+    os.mkfifo(train)
+    world.submit("r", data={"train": str(train), "test": world.data(4)}, **ZERO_SHOT)
+    for _ in range(3):
+        world.wait(lambda: world.store.owner("r") == "" or is_gone(world.store.owner("r")))
+        worker = world.worker(**STALLS)
+        assert worker.popen and worker.popen.wait(30) == 70
+    world.worker(**STALLS)
+    record = world.wait_over("r", "FAILED")
+    assert record.error and record.error["reason"] == "STAGE_STALLED" and "in _read" in record.error["message"]
+    assert record.stages[0].attempts == 3
+
+
+def test_a_worker_whose_folder_another_run_took_writes_nothing_more_and_waits_for_it(world: World) -> None:
+    world.house.seconds_a_row = 0.015
+    world.submit("r", test=144, **ZERO_SHOT)
+    world.worker()
+    world.wait(lambda: world.stage("r", "evaluate").done >= 48)
+    digest = world.stage("r", "evaluate").digest
+    # As after an outage of Redis that was longer than the lease.
+    world.store.client.set(f"nesycd:runs:work:{digest}", "another", px=4000)
+    shards = world.folder / "artifacts" / "stages" / "evaluate" / digest / "work" / "answers.zero_shot"
+    world.wait(lambda: "waits for it" in world.stage("r", "evaluate").note)
+    there = {path.name: path.stat().st_mtime_ns for path in shards.iterdir()}
+    time.sleep(1.5)
+    assert {path.name: path.stat().st_mtime_ns for path in shards.iterdir()} == there
+    assert len(there) < 3
+    assert [stage.attempts for stage in world.wait_over("r").stages] == [1, 1, 1]
 
 
 def test_a_stage_that_kills_every_worker_ends_the_run_with_its_reason(world: World) -> None:

@@ -88,6 +88,41 @@ def test_a_training_stopped_anywhere_and_resumed_ends_with_the_same_bytes(run, t
     assert [r["loss"] for r in result.history] == [r["loss"] for r in whole.history]
 
 
+def test_a_training_that_may_not_write_any_more_saves_nothing(run, tmp_path):
+    class Lost(Exception):
+        pass
+
+    calls = 0
+
+    def lost() -> bool:
+        nonlocal calls
+        calls += 1
+        if calls > 5:
+            raise Lost
+        return False
+
+    with pytest.raises(Lost):
+        run("parts", settings=replace(SETTINGS, checkpoint_steps=100), should_stop=lost)
+    assert list(tmp_path.glob("parts/**/*.safetensors")) == []
+
+    # Also where it is lost after the last micro-batch of a step: before the checkpoint, and before the adapter itself.
+    reports: list[StepReport] = []
+
+    def lost_after(step: int) -> bool:
+        if len(reports) >= step:
+            raise Lost
+        return False
+
+    with pytest.raises(Lost):
+        run(
+            "end",
+            settings=replace(SETTINGS, checkpoint_steps=100),
+            on_step=reports.append,
+            should_stop=lambda: lost_after(6),
+        )
+    assert list(tmp_path.glob("end/adapter/*")) == []
+
+
 @pytest.mark.parametrize("damage", ["no manifest", "cut optimizer", "other bytes", "manifest cut"])
 def test_an_incomplete_checkpoint_is_ignored_for_the_one_before(run, tmp_path, damage):
     _, adapter = run("whole")
