@@ -141,7 +141,7 @@ class Index:
         self.active_count += int(active.sum()) - int(self._active[slots].sum())
         self._active[slots] = active
         self._changed[slots] = [change.version for change in changes]
-        self.version = max(self.version, *(change.version for change in changes))
+        self.version = max([self.version, *(change.version for change in changes)])
         for refused in self._refused.values():
             refused[slots] = False
         given = [(slot, c.vector) for slot, c in zip(slots, changes, strict=True) if not c.keep_vector]
