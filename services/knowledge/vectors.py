@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,9 +19,9 @@ from services.common.errors import DeadlineExceeded, FailedPrecondition, NesycdE
 from services.common.logs import describe_exception, get_logger
 from services.knowledge import names, reasons
 from services.knowledge.embedders import Embedder, Urgency
-from services.knowledge.entries import KnowledgeBase
+from services.knowledge.entries import KnowledgeBase, Rebuild
 from services.knowledge.search import SearchMode, first_words
-from services.knowledge.stores import Store, Vector, Write
+from services.knowledge.stores import Store, Vector
 
 _MOST_AT_ONCE = 512  # texts of a write that waits for its vectors; those of a larger one are made later
 _LOAD_SECONDS = 5.0  # the start waits for an endpoint
@@ -36,21 +34,6 @@ _LONGEST_RETRY_AFTER = 600.0
 _log = get_logger("knowledge")
 
 Alone = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Rebuild:
-    """How far the vectors for a new embedder are.
-
-    Attributes:
-        embedder: The new one.
-        done: Entries that have their vector.
-        total: All entries.
-    """
-
-    embedder: str
-    done: int
-    total: int
 
 
 class Vectors:
@@ -67,6 +50,7 @@ class Vectors:
         self._embedder = embedder
         self._alone = alone
         self._loaded = False
+        self._looked = False  # whether all bases were looked at since the start
         self._worker: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._incomplete: set[str] = set()  # bases that may have entries without a vector
@@ -119,10 +103,15 @@ class Vectors:
 
     async def complete(self) -> None:
         """Returns when nothing is missing."""
-        while self._worker is not None and not self._worker.done() and (not self._loaded or self._incomplete):  # noqa: ASYNC110
+        while self._worker is not None and not self._worker.done() and (not self._looked or self._incomplete):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
     # -- what is used with calls
+
+    @property
+    def are_made(self) -> bool:
+        """Whether there is an embedder that can be asked now."""
+        return self._embedder is not None and self._loaded and time.monotonic() >= self._paused_until
 
     @property
     def new_base(self) -> tuple[str, int]:
@@ -137,19 +126,6 @@ class Vectors:
             self._to_switch.add(base.id)
             self._incomplete.add(base.id)
             self._wake.set()
-
-    async def add_to(self, base: KnowledgeBase, writes: Sequence[Write]) -> list[Write]:
-        """Gives writes their vectors, if they can be had now; else they are made later.
-
-        Args:
-            base: The base; nothing else writes to it until the writes are committed.
-            writes: What will be committed.
-        """
-        made = await self.make(base, [write.entry.indexed for write in writes if not write.keep_vector])
-        return [
-            write if write.keep_vector else dataclasses.replace(write, vector=made.get(write.entry.indexed))
-            for write in writes
-        ]
 
     async def make(self, base: KnowledgeBase, texts: Sequence[str]) -> dict[str, Vector]:
         """The vectors of texts that will be written to a base, by text; empty where there are none for now."""
@@ -212,14 +188,13 @@ class Vectors:
             _log.warning("a search goes by words", reason=error.reason, detail=error.message)
             return SearchMode.BM25, None
 
-    async def rebuild(self, base: KnowledgeBase) -> Rebuild | None:
+    async def rebuild(self, base: KnowledgeBase, entry_count: int) -> Rebuild | None:
         """How far the vectors for a new embedder are; None where none are made."""
         embedder = self._embedder
         if embedder is None or not self._loaded or base.embedder == embedder.name:
             return None
-        total, _ = await self._store.counts(base.id)
         missing = await self._store.without_vector_count(base.id, embedder.name)
-        return Rebuild(embedder.name, max(0, total - missing), total)
+        return Rebuild(embedder.name, max(0, entry_count - missing), entry_count)
 
     async def _check_vectors(self, base: KnowledgeBase) -> None:
         """Raises why a base cannot be searched by meaning."""
@@ -230,14 +205,15 @@ class Vectors:
                 reason=reasons.NO_EMBEDDER,
                 subject=name,
             )
-        rebuild = await self.rebuild(base)
+        entry_count, _ = await self._store.counts(base.id)
+        rebuild = await self.rebuild(base, entry_count)
         if rebuild is not None:
             raise FailedPrecondition(
-                f"the vectors of {name} are being made for {rebuild.embedder}, {rebuild.done} of {rebuild.total} are "
+                f"the vectors of {name} are being made for {rebuild.embedder}, {rebuild.done} of {rebuild.entry_count} are "
                 "done: search with BM25 meanwhile",
                 reason=reasons.EMBEDDER_REBUILDING,
                 subject=name,
-                metadata={"done_count": str(rebuild.done), "entry_count": str(rebuild.total)},
+                metadata={"done_count": str(rebuild.done), "entry_count": str(rebuild.entry_count)},
             )
 
     def _check_embedder(self) -> None:
@@ -278,7 +254,6 @@ class Vectors:
 
     async def _work(self, embedder: Embedder) -> None:
         """Makes the vectors that are missing, whatever happens."""
-        looked = False
         pause = _FIRST_PAUSE
         while True:
             self._wake.clear()
@@ -286,11 +261,11 @@ class Vectors:
             try:
                 if not self._loaded:
                     await self._load(embedder)
-                if not looked:
+                if not self._looked:
                     bases = await self._store.bases()
                     self._to_switch = {base.id for base in bases if base.embedder != embedder.name}
                     self._incomplete |= {base.id for base in bases}
-                    looked = True
+                    self._looked = True
                 for kb in sorted(self._incomplete):
                     await self._fill(embedder, kb)
                     pause = _FIRST_PAUSE

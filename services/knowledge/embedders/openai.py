@@ -83,7 +83,8 @@ class OpenAiEmbedder(Embedder):
 
     async def _load(self) -> tuple[str, int]:
         self.dimension = 0  # whatever it is now
-        (vector,) = await self._embed(["dimension"], Urgency.QUERY)
+        # Some servers load the model at the first request: this one may take long.
+        (vector,) = await self._embed(["dimension"], Urgency.REBUILD)
         # Of another model under the same name, the dimension is what can be seen.
         return f"{self._model}/{len(vector)}", len(vector)
 

@@ -15,23 +15,20 @@ from nesycd.knowledge.v1 import KnowledgeServiceStub, add_KnowledgeServiceServic
 
 from services.common.server import Server, Service
 from services.common.settings import ServerSettings
+from services.knowledge.embedders import Embedder, Urgency
 from services.knowledge.library import Library
 from services.knowledge.search import words
 from services.knowledge.servicer import KnowledgeServicer
 from services.knowledge.stores.embedded import EmbeddedStore
 
 
-class LetterEmbedder:
+class LetterEmbedder(Embedder):
     """Vectors of letter counts: real vectors, made in no time."""
 
-    name = "letters"
-    dimension = 26
+    async def _load(self) -> tuple[str, int]:
+        return "letters", 26
 
-    async def load(self) -> None:
-        """Nothing to load."""
-
-    async def embed(self, texts: list[str]) -> list[np.ndarray]:
-        """Unit vectors of how often each letter occurs."""
+    async def _embed(self, texts: list[str], urgency: Urgency) -> list[np.ndarray]:
         vectors = []
         for text in texts:
             vector = np.full(26, 0.01, np.float32)
@@ -40,10 +37,6 @@ class LetterEmbedder:
                     vector[ord(letter) - 97] += 1
             vectors.append(vector / np.linalg.norm(vector))
         return vectors
-
-    async def embed_query(self, text: str) -> np.ndarray:
-        """The vector of a query."""
-        return (await self.embed([text]))[0]
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ async def test_a_retry_after_beyond_the_time_that_is_left_is_told_instead_of_wai
     endpoint.replies = [lambda _: error(429, "slow down", "requests", "rate_limit_exceeded", Retry_After="42")]
     started = time.monotonic()
     with pytest.raises(Unavailable, match=r"limits the rate .*429, rate_limit_exceeded") as raised:
-        await embedder.load()
+        await embedder.embed(["one"])
     assert time.monotonic() - started < 1
     assert raised.value.retry_after == 42
     assert raised.value.reason == "EMBEDDER_UNAVAILABLE"
