@@ -275,7 +275,13 @@ def differences(one: Any, other: Any, where: str = "") -> list[str]:
         if len(one) != len(other):
             return [f"{where}: {len(one)} against {len(other)} items: {str(one)[:300]} against {str(other)[:300]}"]
         return [line for i, (a, b) in enumerate(zip(one, other, strict=True)) for line in differences(a, b, f"{where}[{i}]")]
+    if isinstance(one, float) and isinstance(other, float) and _near(one, other):
+        return []
     return [] if one == other else [f"{where}: {str(one)[:300]} against {str(other)[:300]}"]
+
+
+def _near(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=SCORE_TOLERANCE, abs_tol=SCORE_TOLERANCE / 10)
 
 
 def _is_ranking(results: Any) -> bool:
@@ -293,7 +299,7 @@ def _compare_rankings(one: Sequence[dict[str, Any]], other: Sequence[dict[str, A
     found = [
         f"{where}[{i}]: score {a} against {b}"
         for i, (a, b) in enumerate(zip(*scores, strict=True))
-        if not math.isclose(a, b, rel_tol=SCORE_TOLERANCE, abs_tol=SCORE_TOLERANCE / 10)
+        if not _near(a, b)
     ]
     entries = [{result["entry"]["name"]: result for result in results} for results in (one, other)]
     last = min((results[-1] for results in scores if results), default=0.0)
@@ -302,14 +308,12 @@ def _compare_rankings(one: Sequence[dict[str, Any]], other: Sequence[dict[str, A
             score = float(result.get("score", 0.0))
             match = entries[there].get(name)
             if match is None:
-                if not math.isclose(score, last, rel_tol=SCORE_TOLERANCE, abs_tol=SCORE_TOLERANCE / 10):
+                if not _near(score, last):
                     found.append(f"{where}: only one side has {result['entry'].get('text', name)!r}, score {score}")
             elif side == 0:
                 found += differences(result["entry"], match["entry"], f"{where}.{name}")
                 if bool(result.get("explanation")) != bool(match.get("explanation")):
                     found.append(f"{where}: one side only explains {name}")
-                if not math.isclose(
-                    score, float(match.get("score", 0.0)), rel_tol=SCORE_TOLERANCE, abs_tol=SCORE_TOLERANCE / 10
-                ):
+                if not _near(score, float(match.get("score", 0.0))):
                     found.append(f"{where}: {name} has score {score} against {match.get('score')}")
     return found
