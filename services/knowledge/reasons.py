@@ -64,3 +64,18 @@ NOT_IN_REVIEW = register_reason(
     "A decision was made about an entry that does not wait for one.",
     "Look at it: somebody else decided before, or it never was a DRAFT; UpdateEntry changes it all the same.",
 )
+STORE_UNAVAILABLE = register_reason(
+    "STORE_UNAVAILABLE",
+    "The knowledge store cannot reach its back-end, or the back-end gave no answer in time.",
+    "Repeat after the time in retry_info; a write may have happened, so repeat it with the same ids.",
+)
+STORE_ACCESS_DENIED = register_reason(
+    "STORE_ACCESS_DENIED",
+    "The back-end of the knowledge store refuses the service's key.",
+    "Correct NESYCD_KNOWLEDGE_WEAVIATE_API_KEY, and restart the knowledge store.",
+)
+STORE_SCHEMA_MISMATCH = register_reason(
+    "STORE_SCHEMA_MISMATCH",
+    "A collection of the name that the knowledge store uses has another schema.",
+    "Remove the collection that the message names, or use another Weaviate.",
+)

@@ -1,0 +1,5 @@
+"""Knowledge in Weaviate, shared by several replicas."""
+
+from services.knowledge.stores.weaviate.store import WeaviateStore
+
+__all__ = ["WeaviateStore"]

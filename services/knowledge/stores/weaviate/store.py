@@ -1,0 +1,746 @@
+"""The store over Weaviate. Several processes may use one Weaviate; with Redis their writers take turns.
+
+An entry is one object, so a new entry is there whole or not at all. A change first keeps the revision that it follows,
+then replaces the entry. Several changes that belong together go through the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from weaviate.classes.aggregate import GroupByAggregate, Metrics
+from weaviate.classes.query import Filter as By
+from weaviate.classes.query import Sort
+
+from services.common.errors import NesycdError, NotFound, Unavailable
+from services.knowledge import names, reasons
+from services.knowledge.entries import Entry, EntryKind, EntryStatus, KnowledgeBase, Revision, from_json
+from services.knowledge.filters import Filter
+from services.knowledge.search import Hit, Query
+from services.knowledge.stores import Statistics, Vector, Write
+from services.knowledge.stores.weaviate import journal, schema
+from services.knowledge.stores.weaviate.connection import Connection, MissingError
+from services.knowledge.stores.weaviate.filters import all_of
+from services.knowledge.stores.weaviate.filters import where as as_where
+from services.knowledge.stores.weaviate.journal import Record
+from services.knowledge.stores.weaviate.objects import (
+    MAX_RANK,
+    REVISION_PROPERTIES,
+    STORED_PROPERTIES,
+    Stored,
+    Thing,
+    derived_id,
+    next_things,
+    rank,
+    revision_of,
+    stored_of,
+    with_vector,
+)
+from services.knowledge.stores.weaviate.paging import MANY, first_by
+from services.knowledge.stores.weaviate.searching import search
+from services.knowledge.stores.weaviate.turns import Turn, Turns
+
+_BLOCK = 200  # objects that are put at once
+_BLOCK_SIZE = 4_000_000  # characters of bodies
+_AT_ONCE = 3  # blocks on their way at once
+_PAGE = 2000  # objects that are read at once
+_KEYS = 500  # keys that are looked up at once
+_ATTEMPTS = 3
+_FRESH = 2.0  # seconds that what is known of a base counts as new
+_POLL = 1.0  # seconds between two looks for changes of other processes
+_KEEP_REQUESTS = 30 * 86_400_000_000  # microseconds
+_KEPT_ON_BASE = 100  # ids of put_base's requests
+_LATEST = 2**62
+_USE_ORDER = (EntryStatus.ACTIVE, EntryStatus.DRAFT, EntryStatus.SUPERSEDED, EntryStatus.RETIRED)
+_turns: ContextVar[dict[str, Turn] | None] = ContextVar("turns", default=None)
+
+
+@dataclasses.dataclass(slots=True)
+class _Known:
+    """What this process knows of a base."""
+
+    base: KnowledgeBase
+    requests: list[str]
+    version: int
+    read_at: float
+
+
+class WeaviateStore:
+    """See stores.Store.
+
+    Args:
+        url: `http://host:8080` or `https://...`.
+        grpc_host: Where its gRPC port is; empty: the url's host.
+        grpc_port: Its gRPC port.
+        grpc_secure: Whether that port speaks TLS; None: where the url is https.
+        api_key: Sent with every call; empty: none.
+        start_timeout: Seconds that `open` waits for a server that is not up yet.
+        timeout: Seconds that a call may take.
+        redis_url: Where writers of several processes take turns; empty: this process is the only writer.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        grpc_host: str = "",
+        grpc_port: int = 50051,
+        grpc_secure: bool | None = None,
+        api_key: str = "",
+        start_timeout: float = 60.0,
+        timeout: float = 10.0,
+        redis_url: str = "",
+    ) -> None:
+        self._server = Connection(
+            url,
+            grpc_host=grpc_host,
+            grpc_port=grpc_port,
+            grpc_secure=grpc_secure,
+            api_key=api_key,
+            start_timeout=start_timeout,
+            timeout=timeout,
+        )
+        self._timeout = timeout
+        self._turns = Turns(redis_url, hashlib.sha256(url.encode()).hexdigest()[:12])
+        self._known: dict[str, _Known] = {}
+        self._unordered: set[str] = set()  # bases whose last write has an unknown outcome
+        self._last_version = 0
+        self._refreshing: dict[str, asyncio.Task[None]] = {}
+        self._changed = asyncio.Event()
+        self._vectors: set[str] = set()  # names of vectors that the collection has
+
+    # -- start and end
+
+    async def open(self) -> None:
+        """Waits for the server, makes or checks the collections, and brings unfinished commits to their end.
+
+        Raises:
+            FailedPrecondition: The server refuses the key, is too old, or has something else in our collections.
+            Unavailable: The server, or Redis, was not there in time.
+        """
+        await self._server.open()
+        await self._turns.check()
+        async with self._calls(seconds=60.0):
+            await schema.prepare(self._server.client)
+            found = await self._plain(schema.COMMITS).query.fetch_objects(limit=MANY, return_properties=["kb"])
+            expired = By.by_property("time").less_than(_now() - _KEEP_REQUESTS)
+            await self._plain(schema.REQUESTS).data.delete_many(where=expired)
+        for kb in sorted({piece.properties["kb"] for piece in found.objects}):
+            self._unordered.add(kb)
+            async with self.writing(kb):
+                pass
+        for base in (await self.bases())[:1]:
+            await self.entries(base.id, "", 1)
+
+    async def close(self) -> None:
+        """Gives the connections back."""
+        for task in self._refreshing.values():
+            task.cancel()
+        await asyncio.gather(*self._refreshing.values(), return_exceptions=True)
+        await self._turns.close()
+        await self._server.close()
+
+    # -- the server
+
+    def _plain(self, name: str) -> Any:
+        return self._server.client.collections.get(name)
+
+    def _of(self, name: str, kb: str) -> Any:
+        return self._server.client.collections.get(name).with_tenant(kb)
+
+    @asynccontextmanager
+    async def _calls(self, kb: str = "", seconds: float | None = None) -> AsyncIterator[None]:
+        """Calls of the server; where the base's tenant is missing, so is the base."""
+        try:
+            async with self._server.calls(seconds):
+                yield
+        except MissingError as error:
+            if kb:
+                self._known.pop(kb, None)
+                await self._read_base(kb)
+            raise Unavailable(
+                "Weaviate does not have what it had: repeat the request later",
+                reason=reasons.STORE_UNAVAILABLE,
+                retry_after=1.0,
+            ) from error
+
+    async def _put(self, collection: Any, things: Sequence[Thing]) -> None:
+        """Puts objects, in blocks; what fails is tried again.
+
+        Raises:
+            Unavailable: The server did not take them all.
+        """
+        blocks = list(_blocks(things))
+        if len(blocks) == 1:
+            await self._put_block(collection, blocks[0])
+            return
+        slots = asyncio.Semaphore(_AT_ONCE)
+
+        async def put(block: Sequence[Thing]) -> None:
+            async with slots:
+                await self._put_block(collection, block)
+
+        # To the end of all, whatever happens: none is to be on its way when the caller goes on.
+        results = await asyncio.gather(*(put(block) for block in blocks), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _put_block(self, collection: Any, block: Sequence[Thing]) -> None:
+        for attempt in range(_ATTEMPTS):
+            async with self._calls(collection.tenant or "", self._timeout + len(block) * 0.05):
+                result = await collection.data.insert_many([thing.data() for thing in block])
+            if not result.has_errors and len(result.uuids) == len(block):
+                return
+            block = [thing for at, thing in enumerate(block) if at not in result.uuids]
+            await asyncio.sleep(0.1 * 2**attempt)
+        raise Unavailable(
+            f"Weaviate did not take {len(block)} objects: repeat the request later",
+            reason=reasons.STORE_UNAVAILABLE,
+            retry_after=1.0,
+        )
+
+    # -- turns
+
+    @asynccontextmanager
+    async def writing(self, kb: str) -> AsyncIterator[None]:
+        """Holds the base for one writer."""
+        async with self._turns.take(kb) as turn:
+            held = _turns.get() or {}
+            token = _turns.set({**held, kb: turn})
+            try:
+                if self._turns.are_shared:
+                    self._unordered.add(kb)  # the writer before may have died
+                    self._known.pop(kb, None)
+                await self._ordered(kb)
+                yield
+            finally:
+                _turns.reset(token)
+
+    async def _ordered(self, kb: str) -> None:
+        """Before anything else happens to a base: brings a write whose outcome is unknown to an end."""
+        if kb not in self._unordered:
+            return
+        if kb not in (_turns.get() or {}):
+            async with self.writing(kb):
+                return
+        commits = self._plain(schema.COMMITS)
+        async with self._calls(seconds=60.0):
+            found = [one async for one in journal.unfinished(commits, kb)]
+        for _, record in found:
+            if record is not None:
+                await self._redo(kb, record)
+        if found:
+            async with self._calls():
+                await commits.data.delete_many(where=journal.commits_are([commit for commit, _ in found]))
+        self._known.pop(kb, None)
+        self._unordered.discard(kb)
+        if found:
+            self._announce()
+
+    async def _redo(self, kb: str, record: Record) -> None:
+        # The base may have been removed after the commit was written down.
+        with contextlib.suppress(NotFound):
+            await self._apply(kb, record)
+
+    # -- bases
+
+    async def bases(self) -> list[KnowledgeBase]:
+        """All bases, by id."""
+        async with self._calls():
+            ids = [
+                json.loads(found.properties["body"])["id"]
+                async for found in self._plain(schema.BASES).iterator(return_properties=["body"])
+            ]
+        found = []
+        for kb in sorted(ids):
+            with contextlib.suppress(NotFound):  # removed meanwhile
+                found.append(await self.base(kb))
+        return found
+
+    async def base(self, kb: str) -> KnowledgeBase:
+        """One base, without its counts."""
+        return (await self._base(kb)).base
+
+    async def _base(self, kb: str) -> _Known:
+        await self._ordered(kb)
+        known = self._known.get(kb)
+        if known is None:
+            return await self._read_base(kb)
+        if known.read_at + _FRESH < time.monotonic() and kb not in self._refreshing:
+            # Nobody waits for it: what a search needs is the server's, at once.
+            task = self._refreshing[kb] = asyncio.create_task(self._refresh(kb))
+            task.add_done_callback(lambda _: self._refreshing.pop(kb, None))
+        return known
+
+    async def _refresh(self, kb: str) -> None:
+        with contextlib.suppress(NesycdError):
+            await self._read_base(kb)
+
+    async def _read_base(self, kb: str) -> _Known:
+        before = self._known.get(kb)
+        properties = ["body", "requests", "version"]
+        async with self._calls():
+            found = await self._plain(schema.BASES).query.fetch_object_by_id(
+                derived_id("base", kb), return_properties=properties
+            )
+        if found is None:
+            self._known.pop(kb, None)
+            name = names.base_name(kb)
+            raise NotFound(
+                f"there is no {name}: make it with CreateKnowledgeBase, or look at ListKnowledgeBases",
+                resource_type="nesycd.knowledge/KnowledgeBase",
+                resource_name=name,
+            )
+        version = max(int(found.properties["version"]), before.version if before else 0)
+        entries = self._of(schema.ENTRIES, kb)
+        async with self._calls(seconds=60.0):
+            newer = await entries.aggregate.over_all(
+                filters=By.by_property("version").greater_than(version),
+                return_metrics=[Metrics("version").integer(maximum=True)],
+            )
+        if newer.total_count:
+            version = max(version, int(newer.properties["version"].maximum))
+        base = KnowledgeBase(**json.loads(found.properties["body"]), version=version)
+        now = self._known.get(kb)
+        if now is not None and now.version > version:  # written meanwhile
+            return now
+        known = _Known(base, list(found.properties.get("requests") or []), version, time.monotonic())
+        self._known[kb] = known
+        self._last_version = max(self._last_version, version)
+        if before is not None and version > before.version:
+            self._announce()
+        return known
+
+    async def counts(self, kb: str) -> tuple[int, int]:
+        """How many entries the base has, and how many of them are ACTIVE."""
+        await self._base(kb)
+        entries = self._of(schema.ENTRIES, kb)
+        active = By.by_property("status").equal(int(EntryStatus.ACTIVE))
+        async with self._calls(kb):
+            every, some = await asyncio.gather(
+                entries.aggregate.over_all(total_count=True),
+                entries.aggregate.over_all(filters=active, total_count=True),
+            )
+        return every.total_count or 0, some.total_count or 0
+
+    async def has_base(self, kb: str) -> bool:
+        """Whether there is such a base."""
+        try:
+            await self._base(kb)
+        except NotFound:
+            return False
+        return True
+
+    async def put_base(self, base: KnowledgeBase, request_id: str = "") -> None:
+        """Makes or changes a base, and remembers the request."""
+        kb = base.id
+        known = self._known.get(kb) if await self.has_base(kb) else None
+        if base.embedder:
+            await self._make_vector(base.embedder)
+        if known is None:
+            async with self._calls(seconds=60.0):
+                await schema.add_tenant(self._server.client, kb)
+        requests = known.requests if known is not None else []
+        if request_id:
+            requests = [*requests, request_id][-_KEPT_ON_BASE:]
+        await self._write_base(base, requests)
+
+    async def _write_base(self, base: KnowledgeBase, requests: list[str]) -> None:
+        kb = base.id
+        self._check_turn(kb)
+        version = self._next_version(kb, 1)
+        fields = dataclasses.asdict(base)
+        for counted in ("version", "entry_count", "active_count", "rebuild"):
+            del fields[counted]
+        properties = {"body": json.dumps(fields), "version": version}
+        if requests:
+            properties["requests"] = requests
+        with self._unknown_until_done(kb):
+            await self._put(self._plain(schema.BASES), [Thing(derived_id("base", kb), properties)])
+        base = dataclasses.replace(base, version=version)
+        self._known[kb] = _Known(base, requests, version, time.monotonic())
+        self._announce()
+
+    async def delete_base(self, kb: str) -> None:
+        """Removes a base with everything in it."""
+        await self._base(kb)
+        self._check_turn(kb)
+        with self._unknown_until_done(kb):
+            async with self._calls(seconds=60.0):
+                # From here on there is no such base; what a kill leaves goes when one of this name is made again.
+                await self._plain(schema.BASES).data.delete_by_id(derived_id("base", kb))
+            self._known.pop(kb, None)
+            async with self._calls(seconds=60.0):
+                await schema.remove_tenant(self._server.client, kb)
+                await self._plain(schema.REQUESTS).data.delete_many(where=By.by_property("scope").equal(kb))
+        self._announce()
+
+    # -- versions
+
+    def _next_version(self, kb: str, step: int) -> int:
+        """The first of some versions: later than all before, of this process and of those whose turns were before."""
+        known = self._known.get(kb)
+        first = max(self._last_version + 1, known.version + 1 if known else 0, _now())
+        self._last_version = first + step - 1
+        return first
+
+    def _reached(self, kb: str, version: int) -> None:
+        known = self._known.get(kb)
+        if known is not None and version > known.version:
+            known.version = version
+            known.base = dataclasses.replace(known.base, version=version)
+        self._announce()
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    @contextlib.contextmanager
+    def _unknown_until_done(self, kb: str) -> Any:
+        try:
+            yield
+        except BaseException:
+            self._unordered.add(kb)
+            raise
+
+    def _check_turn(self, kb: str) -> None:
+        turn = (_turns.get() or {}).get(kb)
+        if turn is not None:
+            turn.check()
+
+    # -- entries
+
+    async def _fetch(self, collection: Any, kb: str, name: str, keys: Collection[str], **how: Any) -> list[Any]:
+        """Objects that have one of many keys; more than the server returns at once, if it must be."""
+        keys = sorted(keys)
+        found: list[Any] = []
+        blocks = [keys[at : at + _KEYS] for at in range(0, len(keys), _KEYS)]
+        while blocks:
+            block = blocks.pop()
+            one = By.by_id().contains_any(block) if name == "id" else By.by_property(name).contains_any(block)
+            async with self._calls(kb, self._timeout * 2):
+                page = (await collection.query.fetch_objects(filters=one, limit=MANY, **how)).objects
+            if len(page) == MANY and len(block) > 1:
+                half = len(block) // 2
+                blocks += [block[:half], block[half:]]
+            else:
+                found += page
+        return found
+
+    async def get(self, kb: str, ids: Collection[str]) -> dict[str, Entry]:
+        """Entries by their ids."""
+        await self._base(kb)
+        found = await self._fetch(self._of(schema.ENTRIES, kb), kb, "id", ids, return_properties=["body"])
+        return {str(one.uuid): from_json(one.properties["body"]) for one in found}
+
+    async def by_facts(self, kb: str, fact_keys: Collection[str]) -> dict[str, Entry]:
+        """Entries by what they say; of several the one in use first, then the smallest id."""
+        await self._base(kb)
+        found = await self._fetch(
+            self._of(schema.ENTRIES, kb), kb, "fact_key", fact_keys, return_properties=["body", "fact_key"]
+        )
+        entries: dict[str, list[Entry]] = {}
+        for one in found:
+            entries.setdefault(one.properties["fact_key"], []).append(from_json(one.properties["body"]))
+        return {key: min(some, key=lambda e: (_USE_ORDER.index(e.status), e.id)) for key, some in entries.items()}
+
+    async def by_claims(self, kb: str, claim_keys: Collection[str]) -> dict[str, list[Entry]]:
+        """Entries that have a claim key, by key, each list by id."""
+        await self._base(kb)
+        found = await self._fetch(
+            self._of(schema.ENTRIES, kb), kb, "claim_keys", claim_keys, return_properties=["body", "claim_keys"]
+        )
+        wanted = set(claim_keys)
+        entries: dict[str, dict[str, Entry]] = {}
+        for one in found:
+            entry = from_json(one.properties["body"])
+            for key in wanted.intersection(one.properties["claim_keys"]):
+                entries.setdefault(key, {})[entry.id] = entry
+        return {key: [some[entry_id] for entry_id in sorted(some)] for key, some in entries.items()}
+
+    async def entries(self, kb: str, after: str, limit: int, where: Filter | None = None) -> list[Entry]:
+        """Entries that fit the filter, by id, after an id."""
+        await self._base(kb)
+        entries = self._of(schema.ENTRIES, kb)
+        async with self._calls(kb, self._timeout * 2):
+            if where is None:
+                # The server's own cursor walks by id.
+                start = {"after": after} if after else {"after": uuid.UUID(int=0)}
+                page = await entries.query.fetch_objects(limit=min(limit, MANY), return_properties=["body"], **start)
+                found = page.objects
+            else:
+                low = rank(after) if after else 0
+                found = await first_by(
+                    entries, "rank", low, MAX_RANK, limit, as_where(where), ["body"], lambda one: str(one.uuid) > after
+                )
+        return [from_json(one.properties["body"]) for one in found]
+
+    async def revisions(self, kb: str, entry_id: str, before: int, limit: int) -> list[Revision]:
+        """Revisions below a number, newest first."""
+        await self._base(kb)
+        current = await self._current_revisions(kb, [entry_id])
+        if not current:
+            return []
+        newest = current[0].entry.revision
+        older = all_of(
+            [By.by_property("entry").equal(entry_id), By.by_property("revision").less_than(min(before, newest))]
+        )
+        async with self._calls(kb):
+            found = await self._of(schema.REVISIONS, kb).query.fetch_objects(
+                filters=older,
+                sort=Sort.by_property("revision", ascending=False),
+                limit=min(limit, MANY),
+                return_properties=REVISION_PROPERTIES,
+            )
+        revisions = current if newest < before else []
+        return [*revisions, *(revision_of(one.properties) for one in found.objects)][:limit]
+
+    async def _current_revisions(self, kb: str, ids: Collection[str]) -> list[Revision]:
+        found = await self._fetch(self._of(schema.ENTRIES, kb), kb, "id", ids, return_properties=REVISION_PROPERTIES)
+        return [revision_of(one.properties) for one in found]
+
+    async def audit(self, kb: str, ids: Collection[str], since: int) -> list[Revision]:
+        """All revisions of some entries that were made at a time or later, by id, then oldest first."""
+        await self._base(kb)
+        current = {revision.entry.id: revision for revision in await self._current_revisions(kb, ids)}
+        found = [revision for revision in current.values() if revision.time >= since]
+        keys = sorted(current)
+        for at in range(0, len(keys), _KEYS):
+            among = By.by_property("entry").contains_any(keys[at : at + _KEYS])
+            low = since
+            while True:
+                async with self._calls(kb, self._timeout * 2):
+                    page = await first_by(
+                        self._of(schema.REVISIONS, kb), "time", low, _LATEST, _PAGE, among, REVISION_PROPERTIES
+                    )
+                found += (revision_of(one.properties) for one in page)
+                if len(page) < _PAGE:
+                    break
+                low = int(page[-1].properties["time"])
+        # What was replaced by the current revision counts once, and so does what stands on two pages.
+        unique = {
+            (r.entry.id, r.entry.revision): r
+            for r in found
+            if r.entry.revision < current[r.entry.id].entry.revision or r is current[r.entry.id]
+        }
+        return [unique[key] for key in sorted(unique)]
+
+    # -- writes
+
+    async def commit(self, kb: str, writes: Sequence[Write], request_id: str = "", *, atomic: bool = True) -> None:
+        """Writes entries, and remembers the request."""
+        known = await self._base(kb)
+        self._check_turn(kb)
+        vector_name = schema.vector_name(known.base.embedder) if known.base.embedder else ""
+        if any(write.vector is not None for write in writes):
+            await self._make_vector(known.base.embedder)
+        before = await self._stored(kb, [w.entry.id for w in writes if w.entry.revision > 1 or not w.is_revision])
+        version = self._next_version(kb, len(writes))
+        record = Record()
+        for number, write in enumerate(writes):
+            entry, earlier = next_things(write, before.get(write.entry.id), version + number, vector_name)
+            record.entries.append(entry)
+            if earlier is not None:
+                record.revisions.append(earlier)
+        if request_id:
+            properties = {"scope": kb, "time": _now()}
+            record.requests.append(Thing(derived_id("request", kb, request_id), properties))
+        steps = len(record.entries) + len(record.requests)
+        with self._unknown_until_done(kb):
+            if steps > 1 and (atomic or request_id):
+                await self._apply_as_one(kb, record, version)
+            else:
+                await self._apply(kb, record)
+        self._check_turn(kb)
+        self._reached(kb, version + len(writes) - 1)
+
+    async def _stored(self, kb: str, ids: Collection[str]) -> dict[str, Stored]:
+        if not ids:
+            return {}
+        found = await self._fetch(
+            self._of(schema.ENTRIES, kb), kb, "id", ids, return_properties=STORED_PROPERTIES, include_vector=True
+        )
+        return {str(one.uuid): stored_of(one) for one in found}
+
+    async def _apply_as_one(self, kb: str, record: Record, version: int) -> None:
+        commits = self._plain(schema.COMMITS)
+        commit = f"{version:020d}"
+        *others, last = journal.pieces(kb, f"{commit}-{uuid.uuid4().hex[:8]}", record)
+        if others:
+            await self._put(commits, others)
+        self._check_turn(kb)
+        await self._put(commits, [last])
+        await self._apply(kb, record)
+        async with self._calls(kb):
+            await commits.data.delete_many(where=journal.commits_are([last.properties["commit"]]))
+
+    async def _apply(self, kb: str, record: Record) -> None:
+        if record.revisions:
+            await self._put(self._of(schema.REVISIONS, kb), record.revisions)
+        if record.entries:
+            await self._put(self._of(schema.ENTRIES, kb), record.entries)
+        if record.requests:
+            await self._put(self._plain(schema.REQUESTS), record.requests)
+
+    async def seen(self, scope: str, request_id: str) -> bool:
+        """Whether a request was remembered."""
+        if not request_id:
+            return False
+        async with self._calls():
+            if not scope:
+                is_there = By.by_property("requests").equal(request_id)
+                found = await self._plain(schema.BASES).query.fetch_objects(
+                    filters=is_there, limit=1, return_properties=False
+                )
+                return bool(found.objects)
+            return bool(await self._plain(schema.REQUESTS).data.exists(derived_id("request", scope, request_id)))
+
+    # -- search and changes
+
+    async def search(self, kb: str, query: Query, vector: Vector | None) -> tuple[list[Hit], int]:
+        """The entries that fit best, and the version of the base that was searched."""
+        known = await self._base(kb)
+        version = known.version
+        name = schema.vector_name(known.base.embedder) if known.base.embedder else ""
+        async with self._calls(kb):
+            hits = await search(self._of(schema.ENTRIES, kb), query, vector, name)
+        return hits, version
+
+    async def changes(self, kb: str, since: int, limit: int) -> list[tuple[int, Entry]]:
+        """Entries that changed after a version, with the version of their last change, oldest first."""
+        known = await self._base(kb)
+        async with self._calls(kb, self._timeout * 2):
+            found = await first_by(
+                self._of(schema.ENTRIES, kb), "version", since + 1, known.version, limit, None, ["body"]
+            )
+        return [(int(one.properties["version"]), from_json(one.properties["body"])) for one in found]
+
+    async def wait_for_change(self, kb: str, since: int) -> None:
+        """Returns when the base's version is above the given one."""
+        while (await self._base(kb)).version <= since:
+            changed = self._changed
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), _POLL)
+                continue
+            await self._read_base(kb)
+
+    # -- vectors
+
+    async def _make_vector(self, embedder: str) -> None:
+        name = schema.vector_name(embedder)
+        if name not in self._vectors:
+            async with self._calls(seconds=60.0):
+                await schema.add_vector(self._server.client, name)
+            self._vectors.add(name)
+
+    def _lacks(self, embedder: str) -> Any:
+        return By.by_property("vector_names").contains_none([schema.vector_name(embedder)])
+
+    async def without_vector(self, kb: str, embedder: str, limit: int) -> list[Entry]:
+        """Entries that have no vector of this embedder yet."""
+        await self._base(kb)
+        async with self._calls(kb):
+            found = await self._of(schema.ENTRIES, kb).query.fetch_objects(
+                filters=self._lacks(embedder), limit=min(limit, MANY), return_properties=["body"]
+            )
+        return [from_json(one.properties["body"]) for one in found.objects]
+
+    async def without_vector_count(self, kb: str, embedder: str) -> int:
+        """How many entries have no vector of this embedder yet."""
+        await self._base(kb)
+        async with self._calls(kb):
+            found = await self._of(schema.ENTRIES, kb).aggregate.over_all(
+                filters=self._lacks(embedder), total_count=True
+            )
+        return found.total_count or 0
+
+    async def put_vectors(self, kb: str, embedder: str, vectors: Sequence[tuple[Entry, Vector]]) -> None:
+        """Keeps vectors; those of entries whose indexed text changed meanwhile are dropped."""
+        await self._base(kb)
+        self._check_turn(kb)
+        await self._make_vector(embedder)
+        name = schema.vector_name(embedder)
+        stored = await self._stored(kb, [entry.id for entry, _ in vectors])
+        things = [
+            with_vector(now, name, vector)
+            for entry, vector in vectors
+            if (now := stored.get(entry.id)) is not None and now.entry.indexed == entry.indexed
+        ]
+        if things:
+            with self._unknown_until_done(kb):
+                await self._put(self._of(schema.ENTRIES, kb), things)
+
+    async def use_embedder(self, kb: str, embedder: str, dimension: int) -> None:
+        """Searches with the vectors of this embedder from now on."""
+        known = await self._base(kb)
+        await self._make_vector(embedder)
+        base = dataclasses.replace(known.base, embedder=embedder, dimension=dimension)
+        await self._write_base(base, known.requests)
+
+    # -- figures
+
+    async def statistics(self, kb: str, top: int) -> Statistics:
+        """Figures of a base."""
+        await self._base(kb)
+        entries = self._of(schema.ENTRIES, kb)
+        counters = ("used", "helpful", "harmful")
+        async with self._calls(kb, 60.0):
+            by_status, by_kind, by_tag, sums, *best = await asyncio.gather(
+                entries.aggregate.over_all(group_by=GroupByAggregate(prop="status"), total_count=True),
+                entries.aggregate.over_all(group_by=GroupByAggregate(prop="kind"), total_count=True),
+                entries.aggregate.over_all(group_by=GroupByAggregate(prop="tags"), total_count=True),
+                entries.aggregate.over_all(return_metrics=[Metrics(name).integer(sum_=True) for name in counters]),
+                *(
+                    entries.query.fetch_objects(
+                        filters=By.by_property(name).greater_than(0),
+                        sort=Sort.by_property(name, ascending=False).by_id(),
+                        limit=top,
+                        return_properties=["body"],
+                    )
+                    for name in counters
+                ),
+            )
+        tags = [(str(group.grouped_by.value), group.total_count or 0) for group in by_tag.groups]
+        lists = [[from_json(one.properties["body"]) for one in found.objects] for found in best]
+        totals = [int(sums.properties[name].sum_ or 0) if name in sums.properties else 0 for name in counters]
+        return Statistics(
+            by_status={EntryStatus(int(g.grouped_by.value)): g.total_count or 0 for g in by_status.groups},
+            by_kind={EntryKind(int(g.grouped_by.value)): g.total_count or 0 for g in by_kind.groups},
+            tags=sorted(tags, key=lambda tag: (-tag[1], tag[0]))[:top],
+            used=totals[0],
+            helpful=totals[1],
+            harmful=totals[2],
+            most_used=lists[0],
+            most_helpful=lists[1],
+            most_harmful=lists[2],
+        )
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+def _blocks(things: Sequence[Thing]) -> Iterable[Sequence[Thing]]:
+    """Blocks that are small enough for one message."""
+    block: list[Thing] = []
+    size = 0
+    for thing in things:
+        own = len(thing.properties.get("body", "")) + 8 * sum(len(vector) for vector in thing.vectors.values())
+        if block and (len(block) == _BLOCK or size + own > _BLOCK_SIZE):
+            yield block
+            block, size = [], 0
+        block.append(thing)
+        size += own
+    if block:
+        yield block
