@@ -82,11 +82,13 @@ def entry_message(entry: Entry) -> pb.Entry:
 
 
 def revision_message(revision: Revision) -> pb.EntryRevision:
-    """The message of a revision."""
+    """The message of a revision. Counters are no part of it: feedback makes none, and no rollback undoes it."""
     entry = revision.entry
+    message = entry_message(entry)
+    message.ClearField("counters")
     return pb.EntryRevision(
         name=names.revision_name(entry.kb, entry.id, entry.revision),
-        entry=entry_message(entry),
+        entry=message,
         author=revision.author,
         reason=revision.reason,
         create_time=_time(revision.time),

@@ -117,7 +117,7 @@ def fuse(
         lexical: BM25 score of each id, best first.
         vector: Cosine of each id, best first.
         weight: The weight of the vector ranking, 0 to 1.
-        fusion: RELATIVE_SCORE scales each ranking's scores to 0..1; RANK takes 1 / (60 + rank).
+        fusion: RELATIVE_SCORE scales each ranking's scores to 0..1; RANK takes 1 / (60 + rank), of the best 1 / 60.
 
     Returns:
         Score and explanation of each id, best first; ties by id.
@@ -129,7 +129,7 @@ def fuse(
         low, high = min(ranking.values()), max(ranking.values())
         for rank, (key, score) in enumerate(ranking.items()):
             if fusion is Fusion.RANK:
-                scaled = 1.0 / (_RANK_CONSTANT + rank + 1)
+                scaled = 1.0 / (_RANK_CONSTANT + rank)  # the best has rank 0, as in Weaviate
             else:
                 scaled = (score - low) / (high - low) if high > low else 1.0
             shares.setdefault(key, []).append((label, score, share * scaled))

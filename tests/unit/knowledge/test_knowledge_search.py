@@ -28,7 +28,7 @@ def test_fusion_scales_scores_or_takes_ranks() -> None:
     )
     assert list(relative) == ["b", "a", "c", "d"]
     ranks = fuse(lexical, vector, 0.25, Fusion.RANK)
-    assert ranks["b"][0] == pytest.approx(0.75 / 62 + 0.25 / 61)
+    assert ranks["b"][0] == pytest.approx(0.75 / 61 + 0.25 / 60)
     assert fuse(lexical, vector, 0.0, Fusion.RANK).keys() == lexical.keys()
 
 

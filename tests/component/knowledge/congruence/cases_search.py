@@ -6,7 +6,7 @@ import random
 
 from nesycd.knowledge.v1 import knowledge_pb2 as pb
 
-from tests.component.knowledge.congruence.backends import Base
+from tests.component.knowledge.congruence.backends import Base, scores_within
 
 WORDS = "eagle wing leg spider crab ocean river mountain number three seven copper gold melts weighs lives near far".split()
 
@@ -166,6 +166,7 @@ async def case_only_active_entries_are_found_unless_a_status_is_named(kb: Base) 
     assert len(await kb.search("status", top_k=9, filter="status != ACTIVE OR kind = FACT")) == 4
 
 
+@scores_within(0.2)
 async def case_the_next_search_sees_a_change(kb: Base) -> None:
     made = await kb.create("zero")
     for i in range(20):
@@ -178,6 +179,7 @@ async def case_the_next_search_sees_a_change(kb: Base) -> None:
     await kb.call("SearchEntries", query="round", explain=True)
 
 
+@scores_within(0.1)
 async def case_scores_follow_updates_and_retirements(kb: Base) -> None:
     entries = await kb.fill(corpus(40, seed=3))
     for entry in entries[:10]:
@@ -188,6 +190,7 @@ async def case_scores_follow_updates_and_retirements(kb: Base) -> None:
         await kb.call("SearchEntries", query=query, top_k=20)
 
 
+@scores_within(0.3)
 async def case_the_index_text_is_what_is_searched(kb: Base) -> None:
     made = await kb.create("What is read", kind=pb.ENTRY_KIND_CASE, index_text="what is indexed")
     assert await kb.search("indexed") == ["What is read"]

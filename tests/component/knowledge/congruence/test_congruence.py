@@ -15,7 +15,7 @@ import grpc
 import pytest
 from nesycd.knowledge.v1 import KnowledgeServiceStub
 
-from tests.component.knowledge.congruence.backends import Backend, Base, differences
+from tests.component.knowledge.congruence.backends import SCORE_TOLERANCE, Backend, Base, differences
 
 Case = Callable[[Base], Awaitable[None]]
 
@@ -43,7 +43,7 @@ async def _compare(case: Case, backends: list[Backend]) -> None:
     assert all(observations.values()), "the case observed nothing"
     one, *others = observations.values()
     for other in others:
-        found = differences(one, other)
+        found = differences(one, other, getattr(case, "tolerance", SCORE_TOLERANCE))
         assert not found, f"{' and '.join(observations)} differ:\n" + "\n".join(found[:20])
 
 
