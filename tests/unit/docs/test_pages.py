@@ -59,7 +59,8 @@ def test_a_command_exists_with_its_options(page: str, line: str) -> None:
         command, words = found, words[1:]
     if words:
         command.make_context(
-            command.name, [str(ROOT / "Makefile") if w.endswith((".yaml", "animals.md")) else w for w in words]
+            command.name,
+            [str(ROOT / "Makefile") if w.endswith((".yaml", "animals.md", "animals.jsonl")) else w for w in words],
         )
 
 
@@ -72,7 +73,9 @@ def test_every_target_that_the_pages_name_is_in_the_makefile() -> None:
 
 def test_the_settings_that_the_pages_name_exist() -> None:
     source = "\n".join(
-        p.read_text(encoding="utf-8") for folder in ("services", "jobs", "cli") for p in (ROOT / folder).rglob("*.py")
+        p.read_text(encoding="utf-8")
+        for folder in ("services", "jobs", "cli", "tests")
+        for p in (ROOT / folder).rglob("*.py")
     )
     for page in PAGES:
         for name in re.findall(r"NESYCD_[A-Z_]+", page.read_text(encoding="utf-8")):
