@@ -301,8 +301,10 @@ def _near(one: float, other: float, tolerance: float) -> bool:
 
 
 def _is_ranking(results: Any) -> bool:
-    return isinstance(results, list) and all(isinstance(r, dict) and "entry" in r and "error" not in r for r in results) and any(
-        "score" in r for r in results
+    return (
+        isinstance(results, list)
+        and all(isinstance(r, dict) and "entry" in r and "error" not in r for r in results)
+        and any("score" in r for r in results)
     )
 
 

@@ -164,8 +164,12 @@ async def case_an_empty_base_needs_no_force(kb: Base) -> None:
 async def case_statistics_count_what_is_there(kb: Base) -> None:
     empty = await kb.call("GetKnowledgeBaseStatistics")
     assert (empty.knowledge_base.entry_count, dict(empty.by_status), len(empty.tags)) == (0, {}, 0)
-    facts = await kb.fill([pb.Entry(text=f"Fact number {i} of them", tags=["all", f"t{i % 3}", "ä b"]) for i in range(7)])
-    await kb.fill([pb.Entry(text="A summary", kind=pb.ENTRY_KIND_SUMMARY), pb.Entry(text="A case", kind=pb.ENTRY_KIND_CASE)])
+    facts = await kb.fill(
+        [pb.Entry(text=f"Fact number {i} of them", tags=["all", f"t{i % 3}", "ä b"]) for i in range(7)]
+    )
+    await kb.fill(
+        [pb.Entry(text="A summary", kind=pb.ENTRY_KIND_SUMMARY), pb.Entry(text="A case", kind=pb.ENTRY_KIND_CASE)]
+    )
     await kb.call("DeleteEntry", name=facts[6].name)
     await kb.create("A draft", status=pb.ENTRY_STATUS_DRAFT)
     for i, entry in enumerate(facts[:4]):

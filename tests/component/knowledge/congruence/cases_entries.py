@@ -59,20 +59,28 @@ async def case_ids_are_derived_or_given(kb: Base) -> None:
 
 async def case_the_same_fact_becomes_another_source(kb: Base) -> None:
     one = await kb.create("A crab has 10 legs", sources=[{"case_id": "c1"}])
-    answer = await kb.call("CreateEntry", entry={"text": "a crab has 10 legs!", "sources": [{"case_id": "c2"}]}, merge=True)
+    answer = await kb.call(
+        "CreateEntry", entry={"text": "a crab has 10 legs!", "sources": [{"case_id": "c2"}]}, merge=True
+    )
     assert answer.merged and answer.entry.name == one.name
     assert [source.case_id for source in answer.entry.sources] == ["c1", "c2"]
     assert (answer.entry.revision, answer.entry.text) == (2, "A crab has 10 legs")
-    same = await kb.call("CreateEntry", entry={"text": "a crab has 10 legs", "sources": [{"case_id": "c2"}]}, merge=True)
+    same = await kb.call(
+        "CreateEntry", entry={"text": "a crab has 10 legs", "sources": [{"case_id": "c2"}]}, merge=True
+    )
     assert same.merged and same.entry == answer.entry
     new = await kb.call("CreateEntry", entry={"text": "An ant has 6 legs"}, merge=True)
     assert not new.merged
     # A fact that a person retired or corrected does not come back by itself.
     await kb.call("DeleteEntry", name=one.name)
-    back = await kb.call("CreateEntry", entry={"text": "A crab has 10 legs", "sources": [{"case_id": "c3"}]}, merge=True)
+    back = await kb.call(
+        "CreateEntry", entry={"text": "A crab has 10 legs", "sources": [{"case_id": "c3"}]}, merge=True
+    )
     assert back.merged and back.entry.status == pb.ENTRY_STATUS_RETIRED
     await kb.update(new.entry.name, "text", text="An ant has six legs and two antennae", reviewed=True)
-    wrong = await kb.call("CreateEntry", entry={"text": "An ant has 6 legs", "sources": [{"case_id": "c4"}]}, merge=True)
+    wrong = await kb.call(
+        "CreateEntry", entry={"text": "An ant has 6 legs", "sources": [{"case_id": "c4"}]}, merge=True
+    )
     assert wrong.merged and wrong.entry.name == new.entry.name
 
 
@@ -84,7 +92,9 @@ async def case_of_two_that_say_the_same_the_one_in_use_is_merged_into(kb: Base) 
     await kb.update(second.name, "text", text="said TWICE", reviewed=True)
     answer = await kb.call("CreateEntry", entry={"text": "Said twice", "sources": [{"case_id": "c"}]}, merge=True)
     assert answer.merged and answer.entry.name == second.name
-    await kb.fails("UpdateEntry", "ALREADY_EXISTS", entry={"name": (await kb.create("Third")).name, "text": "Said twice"})
+    await kb.fails(
+        "UpdateEntry", "ALREADY_EXISTS", entry={"name": (await kb.create("Third")).name, "text": "Said twice"}
+    )
 
 
 async def case_wrong_entries_are_refused_with_their_field(kb: Base) -> None:
@@ -165,7 +175,9 @@ async def case_lists_go_by_name_and_page_by_page(kb: Base) -> None:
         await kb.fails("ListEntries", "INVALID_ARGUMENT", "INVALID_PAGE_TOKEN", page_token=token, **fields)
     await kb.fails("ListKnowledgeBases", "INVALID_ARGUMENT", "INVALID_PAGE_TOKEN", page_token=token)
     await kb.fails("ListReviews", "INVALID_ARGUMENT", "INVALID_PAGE_TOKEN", page_token=token)
-    await kb.fails("ListEntryRevisions", "INVALID_ARGUMENT", "INVALID_PAGE_TOKEN", page_token=token, parent=page.entries[0].name)
+    await kb.fails(
+        "ListEntryRevisions", "INVALID_ARGUMENT", "INVALID_PAGE_TOKEN", page_token=token, parent=page.entries[0].name
+    )
     await kb.fails("ListEntries", "INVALID_ARGUMENT", "INVALID_PAGE_TOKEN", page_token=token[:-3])
     await kb.fails("ListEntries", "INVALID_ARGUMENT", page_size=-1)
 
@@ -186,7 +198,17 @@ async def case_an_update_changes_what_its_mask_names(kb: Base) -> None:
     assert (every.text, every.kind, every.revision) == ("All", pb.ENTRY_KIND_FACT, 5)
     twice = await kb.update(made.name, "kind", "kind", kind=pb.ENTRY_KIND_SUMMARY)
     assert twice.kind == pb.ENTRY_KIND_SUMMARY
-    for path in ("revision", "etag", "name", "counters", "counters.used", "review_reason", "sources.run", "", "create_time"):
+    for path in (
+        "revision",
+        "etag",
+        "name",
+        "counters",
+        "counters.used",
+        "review_reason",
+        "sources.run",
+        "",
+        "create_time",
+    ):
         await kb.fails("UpdateEntry", "INVALID_ARGUMENT", entry={"name": made.name}, update_mask={"paths": [path]})
     await kb.fails("UpdateEntry", "INVALID_ARGUMENT", entry={"name": made.name}, update_mask={"paths": ["text"]})
     await kb.fails("UpdateEntry", "NOT_FOUND", entry={"name": f"{kb.name}/entries/{NOBODY}", "text": "x"})
@@ -197,7 +219,9 @@ async def case_an_update_changes_what_its_mask_names(kb: Base) -> None:
 
 async def case_the_second_of_two_edits_gets_both_versions(kb: Base) -> None:
     read = await kb.create("Original text of it", title="t")
-    await kb.update(read.name, "text", text="First edit of it", etag=read.etag, author="Bea", reason="better", reviewed=True)
+    await kb.update(
+        read.name, "text", text="First edit of it", etag=read.etag, author="Bea", reason="better", reviewed=True
+    )
     error = await kb.fails(
         "UpdateEntry", "ABORTED", "ETAG_MISMATCH", entry={"name": read.name, "text": "Second edit", "etag": read.etag}
     )
@@ -235,13 +259,13 @@ async def case_a_successor_exists_and_goes_with_the_status(kb: Base) -> None:
         "UpdateEntry", "INVALID_ARGUMENT", entry={"name": old.name, "superseded_by": new.name},
         update_mask={"paths": ["superseded_by"]},
     )  # fmt: skip
-    changed = await kb.update(old.name, "status", "superseded_by", status=pb.ENTRY_STATUS_SUPERSEDED, superseded_by=new.name)
+    changed = await kb.update(
+        old.name, "status", "superseded_by", status=pb.ENTRY_STATUS_SUPERSEDED, superseded_by=new.name
+    )
     assert changed.superseded_by == new.name
     assert await kb.search("way") == ["The new way of it"]
     for wrong in (f"{kb.name}/entries/{NOBODY}", old.name, f"knowledgeBases/else/entries/{NOBODY}", "x"):
-        await kb.fails(
-            "UpdateEntry", "INVALID_ARGUMENT", entry={"name": old.name, "status": 3, "superseded_by": wrong}
-        )
+        await kb.fails("UpdateEntry", "INVALID_ARGUMENT", entry={"name": old.name, "status": 3, "superseded_by": wrong})
     back = await kb.update(old.name, "status", status=pb.ENTRY_STATUS_ACTIVE)
     assert back.superseded_by == ""
 
@@ -253,7 +277,12 @@ async def case_every_change_is_a_revision_and_any_can_come_back(kb: Base) -> Non
     await kb.call("DeleteEntry", name=made.name, author="Cyd", reason="not needed")
     answer = await kb.call("RollbackEntry", name=made.name, revision=1, author="Dan", reason="was right")
     back = answer.entry
-    assert (back.text, list(back.tags), back.status, back.revision) == ("Text number one", ["a"], pb.ENTRY_STATUS_ACTIVE, 4)
+    assert (back.text, list(back.tags), back.status, back.revision) == (
+        "Text number one",
+        ["a"],
+        pb.ENTRY_STATUS_ACTIVE,
+        4,
+    )
     assert (back.counters.used, back.counters.helpful) == (2, 1)
     assert await kb.search("number one") == ["Text number one"]
     revisions = await kb.pages("ListEntryRevisions", "revisions", parent=made.name, page_size=1)
@@ -279,7 +308,11 @@ async def case_every_change_is_a_revision_and_any_can_come_back(kb: Base) -> Non
     page = await kb.call("ListEntryRevisions", parent=made.name, page_size=1)
     other = await kb.create("Something else")
     await kb.fails(
-        "ListEntryRevisions", "INVALID_ARGUMENT", "INVALID_PAGE_TOKEN", parent=other.name, page_token=page.next_page_token
+        "ListEntryRevisions",
+        "INVALID_ARGUMENT",
+        "INVALID_PAGE_TOKEN",
+        parent=other.name,
+        page_token=page.next_page_token,
     )
 
 
@@ -291,7 +324,9 @@ async def case_the_audit_has_every_revision_with_author_time_and_reason(kb: Base
     await kb.feed_back(entries[0].name, used=1)
     found = await kb.audit()
     assert len(found) == 35
-    assert [r.name for r in found] == sorted((r.name for r in found), key=lambda n: (n.split("/")[3], int(n.split("/")[5])))
+    assert [r.name for r in found] == sorted(
+        (r.name for r in found), key=lambda n: (n.split("/")[3], int(n.split("/")[5]))
+    )
     assert sum(r.author == "Bea" and r.reason == "titled" for r in found) == 5
     last = max((r.create_time.ToNanoseconds(), r.name) for r in found)
     since = next(r for r in found if r.name == last[1])

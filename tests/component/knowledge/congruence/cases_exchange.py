@@ -17,10 +17,21 @@ def lines(*items: dict[str, object] | str) -> str:
 
 async def fill_with_everything(kb: Base) -> None:
     """A base with every field, status, kind and sign that a file must carry."""
-    one = await kb.create("A spider has 8 legs.", title="Spider “x” | 🕷", tags=["a", "b, c", 'd"e'], sources=[{"case_id": "c1", "citation": "Book"}])
+    one = await kb.create(
+        "A spider has 8 legs.",
+        title="Spider “x” | 🕷",
+        tags=["a", "b, c", 'd"e'],
+        sources=[{"case_id": "c1", "citation": "Book"}],
+    )
     await kb.create("A spider has 6 legs.", sources=[{"author": "Ada"}])
-    await kb.create("## Not a heading\n\n- id: no list\n\\## twice\n### Index text", kind=pb.ENTRY_KIND_CASE, index_text="## indexed\nlines")
-    await kb.create("  Ünï\ttab\n\nlines with  blanks  ", kind=pb.ENTRY_KIND_SUMMARY, title="—", status=pb.ENTRY_STATUS_RETIRED)
+    await kb.create(
+        "## Not a heading\n\n- id: no list\n\\## twice\n### Index text",
+        kind=pb.ENTRY_KIND_CASE,
+        index_text="## indexed\nlines",
+    )
+    await kb.create(
+        "  Ünï\ttab\n\nlines with  blanks  ", kind=pb.ENTRY_KIND_SUMMARY, title="—", status=pb.ENTRY_STATUS_RETIRED
+    )
     old = await kb.create("Was replaced")
     await kb.update(old.name, "status", "superseded_by", status=pb.ENTRY_STATUS_SUPERSEDED, superseded_by=one.name)
     await kb.create("Undecided", status=pb.ENTRY_STATUS_DRAFT)
@@ -107,7 +118,9 @@ async def case_an_etag_in_a_file_guards(kb: Base) -> None:
     one = await kb.create("One thing")
     stale = lines({"name": one.name, "etag": one.etag, "title": "second"}, {"text": "Beside it"})
     assert (await kb.import_file(stale)).updated == 1
-    report = await kb.import_file(lines({"name": one.name, "etag": one.etag, "title": "third"}, {"text": "Beside that"}))
+    report = await kb.import_file(
+        lines({"name": one.name, "etag": one.etag, "title": "third"}, {"text": "Beside that"})
+    )
     assert [problem.error.code for problem in report.problems] == [10] and report.created == 1
     assert (await kb.get(one.name)).title == "second"
 
@@ -115,7 +128,7 @@ async def case_an_etag_in_a_file_guards(kb: Base) -> None:
 async def case_markdown_is_read_as_people_write_it(kb: Base) -> None:
     file = (
         "# Notes\r\n\r\nFor people.\r\n\r\n## A title\r\n\r\nJust a text.\r\n\r\nTwo paragraphs.\r\n\r\n"
-        "## —\n\n- kind: summary\n- tags: a, \"b, c\"\n- source: A book\n\nThe text.\n\n### Index text\n\nIndexed.\n"
+        '## —\n\n- kind: summary\n- tags: a, "b, c"\n- source: A book\n\nThe text.\n\n### Index text\n\nIndexed.\n'
         "## Wrong\n\n- colour: red\n\ntext\n## Empty\n\n"
     )
     report = await kb.import_file(file, format=MARKDOWN)
@@ -130,7 +143,13 @@ async def case_files_that_are_none_are_refused(kb: Base) -> None:
     await kb.import_fails("", "INVALID_ARGUMENT", format=9)
     await kb.import_fails("", "INVALID_ARGUMENT", parent="x")
     await kb.import_fails("", "INVALID_ARGUMENT", author="a\x07")
-    for data in (b"\xff\xfe\x00", b"\x00\x01\x02\n", b'{"text": "\xff"}\n', b"[" * 5000, b"\xef\xbb\xbf" + lines({"text": "With a mark"}).encode()):
+    for data in (
+        b"\xff\xfe\x00",
+        b"\x00\x01\x02\n",
+        b'{"text": "\xff"}\n',
+        b"[" * 5000,
+        b"\xef\xbb\xbf" + lines({"text": "With a mark"}).encode(),
+    ):
         report = await kb.import_file(data) if not data.startswith(b"\xff\xfe") else None
         assert report is None or report.created + len(report.problems) == 1
     assert await kb.texts() == ["With a mark"]
@@ -149,6 +168,8 @@ async def case_a_large_file_comes_in_blocks_and_a_large_atomic_one_at_once(kb: B
 
 async def case_several_items_of_one_entry_are_one_revision(kb: Base) -> None:
     one = await kb.create("Changed twice")
-    report = await kb.import_file(lines({"name": one.name, "title": "a"}, {"name": one.name, "tags": ["b"]}), atomic=True)
+    report = await kb.import_file(
+        lines({"name": one.name, "title": "a"}, {"name": one.name, "tags": ["b"]}), atomic=True
+    )
     now = await kb.get(one.name)
     assert (now.title, list(now.tags), now.revision) == ("a", ["b"], 2), report

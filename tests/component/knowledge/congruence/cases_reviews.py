@@ -39,7 +39,13 @@ async def case_the_same_in_other_words_waits(kb: Base) -> None:
 
 
 async def case_what_differs_comes_in(kb: Base) -> None:
-    for text in ("7 is a prime number", "11 is a prime number", "An eagle has 2 wings", "A crab has 10 legs", "A crab lives in the sea"):
+    for text in (
+        "7 is a prime number",
+        "11 is a prime number",
+        "An eagle has 2 wings",
+        "A crab has 10 legs",
+        "A crab lives in the sea",
+    ):
         assert (await kb.create(text)).status == ACTIVE, text
     assert (await kb.call("ListReviews")).reviews == []
 
@@ -86,7 +92,9 @@ async def case_rejected_it_is_retired(kb: Base) -> None:
     old, new = await _contradiction(kb)
     answer = await kb.call("ResolveReview", name=new.name, decision=pb.REVIEW_DECISION_REJECT)
     assert answer.entry.status == RETIRED and await kb.get(old.name) == old
-    again = await kb.call("CreateEntry", entry={"text": "A spider has 6 legs", "sources": [{"case_id": "c3"}]}, merge=True)
+    again = await kb.call(
+        "CreateEntry", entry={"text": "A spider has 6 legs", "sources": [{"case_id": "c3"}]}, merge=True
+    )
     assert again.merged and again.entry.status == RETIRED
 
 
@@ -113,7 +121,9 @@ async def case_others_can_be_named(kb: Base) -> None:
     draft = await kb.create("Something undecided", status=DRAFT)
     assert draft.review_cause == 0 and draft.review_reason
     names = [one.name, two.name]
-    await kb.fails("ResolveReview", "INVALID_ARGUMENT", name=draft.name, decision=pb.REVIEW_DECISION_MERGE, others=names)
+    await kb.fails(
+        "ResolveReview", "INVALID_ARGUMENT", name=draft.name, decision=pb.REVIEW_DECISION_MERGE, others=names
+    )
     await kb.fails("ResolveReview", "INVALID_ARGUMENT", name=draft.name, decision=pb.REVIEW_DECISION_MERGE)
     await kb.fails("ResolveReview", "INVALID_ARGUMENT", name=draft.name, decision=pb.REVIEW_DECISION_REPLACE)
     for decision in (pb.REVIEW_DECISION_APPROVE, pb.REVIEW_DECISION_REJECT):
@@ -125,7 +135,9 @@ async def case_others_can_be_named(kb: Base) -> None:
     await kb.fails("ResolveReview", "NOT_FOUND", name=draft.name, decision=replace, others=[one.name, nobody])
     await kb.fails("ResolveReview", "NOT_FOUND", name=nobody, decision=replace)
     await kb.fails("ResolveReview", "INVALID_ARGUMENT", name=draft.name, decision=replace, others=[draft.name])
-    await kb.fails("ResolveReview", "INVALID_ARGUMENT", name=draft.name, decision=replace, others=["knowledgeBases/z/entries/1"])
+    await kb.fails(
+        "ResolveReview", "INVALID_ARGUMENT", name=draft.name, decision=replace, others=["knowledgeBases/z/entries/1"]
+    )
     await kb.fails("ResolveReview", "ABORTED", "ETAG_MISMATCH", name=draft.name, decision=replace, etag="1-x")
     assert await kb.get(draft.name) == draft and await kb.get(one.name) == one
     answer = await kb.call("ResolveReview", name=draft.name, decision=replace, others=[*names, one.name])

@@ -8,7 +8,9 @@ from nesycd.knowledge.v1 import knowledge_pb2 as pb
 
 from tests.component.knowledge.congruence.backends import Base, scores_within
 
-WORDS = "eagle wing leg spider crab ocean river mountain number three seven copper gold melts weighs lives near far".split()
+WORDS = (
+    "eagle wing leg spider crab ocean river mountain number three seven copper gold melts weighs lives near far".split()
+)
 
 
 def corpus(count: int = 60, seed: int = 1) -> list[pb.Entry]:
@@ -88,7 +90,20 @@ async def case_stop_words_and_endings_are_words(kb: Base) -> None:
 async def case_what_fits_nothing_finds_nothing(kb: Base) -> None:
     assert await kb.search("anything") == []
     await kb.create("Something there")
-    for query in ("absent", "???", "🦉", "\u202e", "_", "\0", "a\0b", '"', "\\", "'; DROP TABLE entries; --", "{}", "..."):
+    for query in (
+        "absent",
+        "???",
+        "🦉",
+        "\u202e",
+        "_",
+        "\0",
+        "a\0b",
+        '"',
+        "\\",
+        "'; DROP TABLE entries; --",
+        "{}",
+        "...",
+    ):
         assert await kb.search(query) == [], query
     for query in ("", " ", "\n\t"):
         await kb.fails("SearchEntries", "INVALID_ARGUMENT", query=query)
@@ -129,7 +144,9 @@ async def case_entries_and_sole_sources_are_excluded(kb: Base) -> None:
         [
             pb.Entry(text="owl one", sources=[pb.Source(case_id="c1")]),
             pb.Entry(text="owl two", sources=[pb.Source(case_id="c1"), pb.Source(case_id="c2")]),
-            pb.Entry(text="owl three", sources=[pb.Source(case_id="c1", author="a"), pb.Source(case_id="c1", author="b")]),
+            pb.Entry(
+                text="owl three", sources=[pb.Source(case_id="c1", author="a"), pb.Source(case_id="c1", author="b")]
+            ),
             pb.Entry(text="owl four"),
             pb.Entry(text="owl five", sources=[pb.Source(case_id="c1"), pb.Source(author="a person")]),
             pb.Entry(text="owl six", sources=[pb.Source(case_id="C1")]),
@@ -150,7 +167,10 @@ async def case_entries_and_sole_sources_are_excluded(kb: Base) -> None:
     assert await found(exclude_entries=[f"{kb.name}/entries/00000000-0000-4000-8000-000000000000"]) == everything
     both = {"exclude_entries": [names["owl two"]], "exclude_sole_source_case": "c1", "filter": 'source.case_id:"c1"'}
     assert await found(**both) == {"five"}
-    one, _ = made[0], await kb.call("CreateEntry", entry={"text": "owl one", "sources": [{"case_id": "c9"}]}, merge=True)
+    one, _ = (
+        made[0],
+        await kb.call("CreateEntry", entry={"text": "owl one", "sources": [{"case_id": "c9"}]}, merge=True),
+    )
     assert "one" in await found(exclude_sole_source_case="c1"), one
     # Results that are left out make room for others.
     assert len(await kb.search("owl", top_k=2, exclude_entries=[names["owl one"], names["owl two"]])) == 2
@@ -161,7 +181,10 @@ async def case_only_active_entries_are_found_unless_a_status_is_named(kb: Base) 
         await kb.create(f"status w{number}", status=number)
     assert await kb.search("status", top_k=9) == ["status w2"]
     assert await kb.search("status", top_k=9, filter="kind = FACT") == ["status w2"]
-    assert sorted(await kb.search("status", top_k=9, filter="status = DRAFT OR status = RETIRED")) == ["status w1", "status w4"]
+    assert sorted(await kb.search("status", top_k=9, filter="status = DRAFT OR status = RETIRED")) == [
+        "status w1",
+        "status w4",
+    ]
     assert len(await kb.search("status", top_k=9, filter="NOT status = ACTIVE")) == 3
     assert len(await kb.search("status", top_k=9, filter="status != ACTIVE OR kind = FACT")) == 4
 

@@ -11,7 +11,14 @@ from tests.embeddings import DIMENSION
 VECTORS = True
 BM25, VECTOR, HYBRID = pb.SEARCH_MODE_BM25, pb.SEARCH_MODE_VECTOR, pb.SEARCH_MODE_HYBRID
 RELATIVE, RANK = pb.FUSION_RELATIVE_SCORE, pb.FUSION_RANK
-TEXTS = ["Eagles have wings", "An eagle is a bird", "Crabs walk sideways", "Gold is a metal", "Rivers flow to the sea", "Birds fly"]
+TEXTS = [
+    "Eagles have wings",
+    "An eagle is a bird",
+    "Crabs walk sideways",
+    "Gold is a metal",
+    "Rivers flow to the sea",
+    "Birds fly",
+]
 
 
 async def case_a_base_names_its_embedder(kb: Base) -> None:
@@ -28,7 +35,9 @@ async def case_vectors_rank_by_cosine(kb: Base) -> None:
         scores = [result.score for result in found]
         assert scores == sorted(scores, reverse=True) and -1.001 <= scores[-1] and scores[0] <= 1.001
     found = (await kb.call("SearchEntries", query="Gold is a metal", mode=VECTOR, top_k=1, explain=True)).results
-    assert found[0].entry.text == "Gold is a metal" and abs(found[0].score - 1) < 1e-3 and "cosine" in found[0].explanation
+    assert (
+        found[0].entry.text == "Gold is a metal" and abs(found[0].score - 1) < 1e-3 and "cosine" in found[0].explanation
+    )
 
 
 async def case_vectors_follow_changes_at_once(kb: Base) -> None:

@@ -57,7 +57,9 @@ def backends(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
 
 
 @pytest.fixture(scope="session")
-def vector_backends(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[list[Backend]]:
+def vector_backends(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[list[Backend]]:
     """Services whose embedder is an endpoint."""
     folder = tmp_path_factory.mktemp("vectors")
     endpoint = embeddings(folder).start()

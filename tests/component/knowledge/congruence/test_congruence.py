@@ -27,7 +27,9 @@ def _cases(vectors: bool) -> list[object]:
         if getattr(module, "VECTORS", False) is vectors:
             for name, case in vars(module).items():
                 if name.startswith("case_"):
-                    found.append(pytest.param(case, id=f"{path.stem.removeprefix('cases_')}-{name.removeprefix('case_')}"))
+                    found.append(
+                        pytest.param(case, id=f"{path.stem.removeprefix('cases_')}-{name.removeprefix('case_')}")
+                    )
     return found
 
 
