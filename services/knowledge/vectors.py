@@ -93,11 +93,14 @@ class Vectors:
         if self._embedder is not None:
             self._worker = asyncio.create_task(self._work(self._embedder))
 
-    async def close(self) -> None:
-        """Stops; what is not made yet is made at the next start."""
+    async def stop(self) -> None:
+        """Ends the work in the background: what is not made yet is made at the next start."""
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Gives the embedder back; no write runs any more."""
         if self._embedder is not None:
             await self._embedder.close()
 

@@ -43,7 +43,7 @@ async def open_library(tmp_path: Path, endpoint: FakeEndpoint) -> AsyncIterator[
     opened: list[Library] = []
 
     async def one(embedder: Any = "endpoint", **settings: Any) -> Library:
-        while opened:
+        if opened:
             await opened.pop().close()
         if embedder == "endpoint":
             settings = {"timeout": 1.0, **settings}
@@ -171,6 +171,21 @@ async def test_a_large_write_does_not_wait_for_its_vectors(
     assert time.monotonic() - started < 0.3
     endpoint.delay = 0
     await done(library)
+    assert await library._store.without_vector_count("kb", NAME) == 0
+
+
+async def test_a_write_whose_caller_went_away_gets_its_vector_before_the_store_closes(
+    endpoint: FakeEndpoint, open_library: Open
+) -> None:
+    library = await open_library()
+    await library.create_base("kb", "", "")
+    entry, _ = await library.create("kb", Creation(Entry("", "", "eagles fly high")))
+    endpoint.delay = 0.3
+    writing = asyncio.create_task(library.update("kb", entry.id, "", {"text": "fish swim deep"}))
+    await asyncio.sleep(0.1)
+    writing.cancel()
+    library = await open_library(None)
+    assert (await library.entry("kb", entry.id)).text == "fish swim deep"
     assert await library._store.without_vector_count("kb", NAME) == 0
 
 
