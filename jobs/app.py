@@ -2,6 +2,9 @@
 
 Workers: ``celery -A jobs.app worker -P solo -Q nesycd.cpu,nesycd.gpu``. One process works at one stage at a time (``solo``), so
 that SIGTERM reaches the stage itself, which then saves and hands back; scale by processes.
+
+And one with ``-Q nesycd.runs``: it takes runs that are submitted as tasks, so that nobody waits for a stage to end. It
+loads no model, and any number of them may run.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from kombu import Queue
 
 from jobs.settings import Settings
 
-CPU_QUEUE, GPU_QUEUE = "nesycd.cpu", "nesycd.gpu"
+CPU_QUEUE, GPU_QUEUE, RUN_QUEUE = "nesycd.cpu", "nesycd.gpu", "nesycd.runs"
 RUN_TASK, STAGE_TASK = "nesycd.run", "nesycd.stage"
 GPU_STAGES = frozenset({"train-general", "train-augmented"})
 
@@ -24,11 +27,11 @@ def queue_of(stage: str) -> str:
 
 
 def route(name: str, args: Any = None, kwargs: Any = None, options: Any = None, task: Any = None, **_: Any) -> Any:
-    """Celery's router: a stage goes to the queue that it needs."""
+    """Celery's router: a stage goes to the queue that it needs, a submission to one where no stage is in its way."""
     if name == STAGE_TASK:
         stage = args[1] if args and len(args) > 1 else (kwargs or {}).get("stage", "")
         return {"queue": queue_of(str(stage))}
-    return {"queue": CPU_QUEUE} if name == RUN_TASK else None
+    return {"queue": RUN_QUEUE} if name == RUN_TASK else None
 
 
 def make_app(settings: Settings) -> Celery:
@@ -71,7 +74,7 @@ def make_app(settings: Settings) -> Celery:
         accept_content=["json"],
         result_accept_content=["json"],
         result_expires=settings.result_seconds,
-        task_queues=[Queue(CPU_QUEUE), Queue(GPU_QUEUE)],
+        task_queues=[Queue(CPU_QUEUE), Queue(GPU_QUEUE), Queue(RUN_QUEUE)],
         task_default_queue=CPU_QUEUE,
         task_create_missing_queues=False,
         task_routes=(route,),

@@ -31,8 +31,8 @@ def submit(broker: str, spec_file: Path, run_id: str | None = None) -> str:
         for key, value in spec["data"].items()
     }
     app = Celery(broker=broker, backend=broker)
-    result = app.send_task("nesycd.run", kwargs={"spec": spec, "run_id": run_id}, queue="nesycd.cpu")
-    return result.get(timeout=3600)["run"]  # once a worker is free to check the spec; the run itself goes on
+    result = app.send_task("nesycd.run", kwargs={"spec": spec, "run_id": run_id}, queue="nesycd.runs")
+    return result.get(timeout=60)["run"]  # the spec is right and the run is queued; the run itself goes on
 
 
 if __name__ == "__main__":

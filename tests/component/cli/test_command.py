@@ -18,7 +18,7 @@ import pytest
 
 from tests.command import UP, Home, until
 
-NAMES = {"valkey", "standin", "teacher", "knowledge", "extraction", "student", "runs", "worker"}
+NAMES = {"valkey", "standin", "teacher", "knowledge", "extraction", "student", "runs", "submissions", "worker"}
 QUESTION = "How many legs do 3 spiders have?"
 
 
@@ -65,7 +65,9 @@ def test_nothing_listens_beyond_loopback(home: Home) -> None:
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN or connection.type.name == "SOCK_DGRAM"
     }
-    assert {port for _, _, port in listening} >= {int(home.address(name).split(":")[1]) for name in NAMES - {"worker"}}
+    assert {port for _, _, port in listening} >= {
+        int(home.address(name).split(":")[1]) for name in NAMES - {"worker", "submissions"}
+    }
     assert all(ipaddress.ip_address(ip).is_loopback for _, ip, _ in listening), listening
 
 

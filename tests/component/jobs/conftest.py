@@ -38,7 +38,7 @@ class World:
         self.app = make_app(Settings(redis_url=self.redis_url))
         self.workers: list[Process] = []
 
-    def worker(self, **settings: str) -> Process:
+    def worker(self, queues: str = "nesycd.cpu,nesycd.gpu", **settings: str) -> Process:
         """Starts a worker."""
         env = {
             "NESYCD_JOBS_REDIS_URL": self.redis_url,
@@ -53,18 +53,7 @@ class World:
             **settings,
         }
         number = len(self.workers)
-        command = [
-            sys.executable,
-            "-m",
-            "celery",
-            "-A",
-            "jobs.app",
-            "worker",
-            "-P",
-            "solo",
-            "-Q",
-            "nesycd.cpu,nesycd.gpu",
-        ]
+        command = [sys.executable, "-m", "celery", "-A", "jobs.app", "worker", "-P", "solo", "-Q", queues]
         command += ["-n", f"w{number}@localhost", "--without-gossip", "--without-mingle", "--without-heartbeat"]
         process = Process(command, self.folder / f"worker-{number}.log", env)
         self.workers.append(process.start())

@@ -9,6 +9,8 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
+
 from jobs.app import send_stage
 from jobs.owners import is_gone
 from services.common.errors import FailedPrecondition
@@ -233,6 +235,7 @@ def test_what_a_user_must_mend_fails_the_run_at_once(world: World) -> None:
 
 def test_another_python_program_submits_a_run_as_a_task(world: World) -> None:
     world.worker()
+    world.worker("nesycd.runs")
     spec = {"name": "task", "data": {"train": world.data(2, "t"), "test": world.data(2)}, **ZERO_SHOT}
     results = [world.app.send_task("nesycd.run", args=[spec], kwargs={"run_id": "same"}) for _ in range(2)]
     assert [result.get(timeout=30) for result in results] == [{"run": "runs/same"}] * 2
@@ -244,3 +247,19 @@ def test_another_python_program_submits_a_run_as_a_task(world: World) -> None:
         raise AssertionError("a wrong spec was taken")
     except ValueError as error:
         assert "sed: there is no such field" in str(error)
+
+
+def test_a_submission_is_taken_while_the_only_worker_of_stages_is_busy(world: World) -> None:
+    world.house.seconds_a_row = 0.1
+    world.submit("r", test=100, **ZERO_SHOT)
+    world.worker()
+    light = world.worker("nesycd.runs")
+    world.wait(lambda: world.stage("r", "evaluate").attempts > 0)
+    began = time.monotonic()
+    spec = {"name": "task", "data": {"train": world.data(2, "t"), "test": world.data(2)}, **ZERO_SHOT}
+    assert world.app.send_task("nesycd.run", args=[spec], kwargs={"run_id": "new"}).get(timeout=8) == {
+        "run": "runs/new"
+    }
+    assert time.monotonic() - began < 8 and world.run("r").state == "RUNNING" and world.run("new").state == "QUEUED"
+    assert psutil.Process(light.popen.pid).memory_info().rss < 150e6  # type: ignore[union-attr]
+    assert light.stop() == 0

@@ -29,7 +29,16 @@ def test_training_goes_to_the_gpu_queue() -> None:
     assert queue_of("train-augmented") == "nesycd.gpu"
     assert route("nesycd.stage", ["r", "train-general", 1]) == {"queue": "nesycd.gpu"}
     assert route("nesycd.stage", [], {"stage": "evaluate"}) == {"queue": "nesycd.cpu"}
-    assert route("nesycd.run", [{}]) == {"queue": "nesycd.cpu"}
+
+
+def test_a_submission_has_a_queue_without_stages_before_it() -> None:
+    assert route("nesycd.run", [{}]) == {"queue": "nesycd.runs"}
+
+
+def test_a_worker_that_only_takes_submissions_loads_nothing_heavy() -> None:
+    program = "import sys, jobs.tasks; print([m for m in ('torch', 'transformers', 'numpy', 'matplotlib') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_the_application_starts_without_torch() -> None:
