@@ -364,9 +364,10 @@ class Stack:
             commands["standin"] += ["--log", log, *options.standin]
         for name in SERVICES:
             commands[name] = [python, "-m", f"services.{name}"]
-        commands["worker"] = [python, "-m", "celery", "-A", "jobs.app", "worker", "-P", "solo", "-l", "INFO"]
-        commands["worker"] += ["-Q", "nesycd.cpu,nesycd.gpu", "-n", "worker@localhost"]
-        commands["worker"] += ["--without-gossip", "--without-mingle"]
+        # Whoever submits a run as a task does not wait behind a stage: that queue has a small worker of its own.
+        for name, queues in (("submissions", "nesycd.runs"), ("worker", "nesycd.cpu,nesycd.gpu")):
+            commands[name] = [python, "-m", "celery", "-A", "jobs.app", "worker", "-P", "solo", "-l", "INFO"]
+            commands[name] += ["-Q", queues, "-n", f"{name}@localhost", "--without-gossip", "--without-mingle"]
         sections = [
             "[supervisord]",
             f"logfile={_escape(self.logs / 'supervisord.log')}",
