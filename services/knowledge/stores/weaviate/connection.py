@@ -7,6 +7,7 @@ us look whether the server still answers; and while it does not, calls fail at o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import AsyncIterator
@@ -94,7 +95,6 @@ class Connection:
         self._down_until = 0.0  # of time.monotonic(); 0: it is up
         self._is_looking = False
         self._timeouts = 0
-        self._watchers: set[asyncio.Task[None]] = set()
 
     @property
     def where(self) -> str:
@@ -185,8 +185,6 @@ class Connection:
 
     async def close(self) -> None:
         """Closes the client."""
-        for task in self._watchers:
-            task.cancel()
         await self._drop()
         if self._http is not None:
             await self._http.aclose()
@@ -209,14 +207,18 @@ class Connection:
         """
         if self._down_until:
             await self._look()
-        loop = asyncio.get_running_loop()
+        watchers: list[asyncio.Task[None]] = []
         try:
             async with asyncio.timeout(seconds or self._timeout) as scope:
-                watch = loop.call_later(_PATIENCE, self._watch, scope)
+                watch = asyncio.get_running_loop().call_later(
+                    _PATIENCE, lambda: watchers.append(asyncio.create_task(self._end_if_dead(scope)))
+                )
                 try:
                     yield
                 finally:
                     watch.cancel()
+                    for watcher in watchers:
+                        watcher.cancel()
         except TimeoutError as error:
             self._timeouts += 1
             if self._timeouts >= _TIMEOUTS_UNTIL_DOWN:
@@ -226,26 +228,15 @@ class Connection:
             raise self._translated(error) from error
         self._timeouts = 0
 
-    def _watch(self, scope: asyncio.Timeout) -> None:
-        task = asyncio.create_task(self._end_if_dead(scope))
-        self._watchers.add(task)
-        task.add_done_callback(self._watchers.discard)
-
     async def _end_if_dead(self, scope: asyncio.Timeout) -> None:
         """Ends a call whose server is gone, long before its deadline: the client would go on trying."""
-        while scope.when() is not None and not scope.expired():
+        while True:
             if not await self._listens():
-                self._trip()
-                self._timeouts = 0
-                # The call may have ended meanwhile; a scope that was left cannot be moved.
-                try:
-                    scope.reschedule(0.0)
-                except RuntimeError:
-                    return
-                return
+                break
             await asyncio.sleep(_PATIENCE)
-            if scope.when() is None or scope.when() <= asyncio.get_running_loop().time():  # type: ignore[operator]
-                return
+        self._trip()
+        with contextlib.suppress(RuntimeError):  # the call ended meanwhile
+            scope.reschedule(0.0)
 
     async def _listens(self) -> bool:
         """Whether somebody accepts connections on both ports; a slow answer is no death."""

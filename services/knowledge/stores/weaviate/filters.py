@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Collection
 
 from weaviate.classes.query import Filter as By
@@ -20,7 +19,7 @@ SOURCE_PROPERTIES = {
     "author": "authors",
     "citation": "citations",
 }
-_NOTHING = By.by_id().equal(uuid.UUID(int=0))
+_NOTHING = By.by_property("traits").equal("nothing")  # there is no such trait
 _OPERATORS = {
     "=": "equal",
     ":": "equal",
@@ -60,13 +59,13 @@ def _comparison(node: Compare) -> Where:
     group, _, part = node.field.partition(".")
     if group in ("tags", "sources"):
         name = "tags" if group == "tags" else SOURCE_PROPERTIES[part]
-        value = str(node.value)
-        if value == "*":
+        text = str(node.value)
+        if text == "*":
             return By.by_property("traits").equal(node.field)
-        if not value:
+        if not text:
             return By.by_property("traits").equal(f"{node.field}=") if group == "sources" else _NOTHING
         # The server would cut blanks off the ends, and no tag or source has any.
-        return By.by_property(name).equal(value) if value == value.strip() else _NOTHING
+        return By.by_property(name).equal(text) if text == text.strip() else _NOTHING
     value = min(int(node.value), _LARGEST)
     found: Where = getattr(By.by_property(part or group), _OPERATORS[node.op])(value)
     return found

@@ -8,14 +8,24 @@ done again: putting the same objects twice does no harm.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from weaviate.classes.query import Filter as By
 
-from services.knowledge.stores.weaviate.objects import Thing, derived_id
+from services.knowledge.entries import from_json
+from services.knowledge.stores import Vector
+from services.knowledge.stores.weaviate.objects import (
+    REVISION_PROPERTIES,
+    Thing,
+    derived_id,
+    entry_thing,
+    revision_thing,
+)
 
 _PIECE = 4_000_000  # characters
 _MANY = 10_000  # the most objects that the server returns at once
@@ -36,15 +46,38 @@ class Record:
     requests: list[Thing] = field(default_factory=list)
 
     def to_json(self) -> str:
-        """As it is written down."""
-        parts = {name: [thing.to_json() for thing in getattr(self, name)] for name in self.__slots__}
+        """As it is written down: what can be derived again is left out."""
+        parts = {
+            "entries": [[_read_back(one), one.properties["version"], _packed(one.vectors)] for one in self.entries],
+            "revisions": [_read_back(one) for one in self.revisions],
+            "requests": [[one.id, one.properties] for one in self.requests],
+        }
         return json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Record:
         """What to_json wrote."""
         parts = json.loads(text)
-        return cls(**{name: [Thing.from_json(value) for value in parts[name]] for name in cls.__slots__})
+        return cls(
+            [
+                entry_thing(from_json(body), version, author, reason, _unpacked(vectors))
+                for (body, author, reason), version, vectors in parts["entries"]
+            ],
+            [revision_thing(from_json(body), author, reason) for body, author, reason in parts["revisions"]],
+            [Thing(request_id, properties) for request_id, properties in parts["requests"]],
+        )
+
+
+def _read_back(thing: Thing) -> list[Any]:
+    return [thing.properties[name] for name in REVISION_PROPERTIES]
+
+
+def _packed(vectors: dict[str, Vector]) -> dict[str, str]:
+    return {name: base64.b64encode(vector.astype("<f4").tobytes()).decode() for name, vector in vectors.items()}
+
+
+def _unpacked(vectors: dict[str, str]) -> dict[str, Vector]:
+    return {name: np.frombuffer(base64.b64decode(text), "<f4") for name, text in vectors.items()}
 
 
 def pieces(kb: str, commit: str, record: Record) -> list[Thing]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,17 +34,6 @@ class Thing:
         """As the client takes it."""
         vectors = {name: vector.tolist() for name, vector in self.vectors.items()}
         return DataObject(uuid=self.id, properties=self.properties, vector=vectors or None)
-
-    def to_json(self) -> dict[str, Any]:
-        """As the journal keeps it."""
-        vectors = {n: base64.b64encode(v.astype("<f4").tobytes()).decode() for n, v in self.vectors.items()}
-        return {"id": self.id, "properties": self.properties, "vectors": vectors}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Thing:
-        """What to_json made."""
-        vectors = {n: np.frombuffer(base64.b64decode(v), "<f4") for n, v in value["vectors"].items()}
-        return cls(value["id"], value["properties"], vectors)
 
 
 def derived_id(*parts: str) -> str:

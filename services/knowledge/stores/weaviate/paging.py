@@ -1,7 +1,7 @@
 """Pages of objects by a number that they have, without sorting all that fit for each page.
 
 The server sorts by reading every object that fits. Where many fit, a window of the number is asked for that holds about
-a page: how many fit is cheap to know.
+a page: how many lie in a window is cheap to know.
 """
 
 from __future__ import annotations
@@ -42,32 +42,43 @@ async def first_by(
     """
     found: list[Any] = []
     properties = [*properties, key]
-    total = await _count(collection, _window(key, low, high, where))
-    while len(found) < limit and low <= high and total > 0:
+    while len(found) < limit and low <= high:
         wanted = limit - len(found)
         room = min(max(2 * wanted, _FEW), MANY - 1)
-        # As wide as holds a page and a half, if they lie evenly.
-        width = high - low + 1
-        top = high if total <= room else low + max(1, width * min(max(wanted * 3 // 2, _FEW // 2), room // 2) // total) - 1
-        while True:
-            window = _window(key, low, top, where)
-            page = (
-                await collection.query.fetch_objects(filters=window, limit=room + 1, return_properties=properties)
-            ).objects
-            if len(page) <= room:
-                break
-            if top == low:  # all of one number
-                page = await _all_sorted(collection, window, properties)
-                break
-            top = low + (top - low) // 4
-        total -= len(page)
-        page = [one for one in page if fits(one)]
-        found += sorted(page, key=lambda one: (one.properties[key], str(one.uuid)))
+        top = await _page_end(collection, key, low, high, where, wanted, room)
+        window = _window(key, low, top, where)
+        page = (
+            await collection.query.fetch_objects(filters=window, limit=room + 1, return_properties=properties)
+        ).objects
+        if len(page) > room:
+            if top > low:  # something was written meanwhile
+                continue
+            page = await _all_sorted(collection, window, properties)
+        found += sorted((one for one in page if fits(one)), key=lambda one: (one.properties[key], str(one.uuid)))
         low = top + 1
-        if not page and total > 0 and top < high:
-            # Nothing lies there: see how many are left, in case that something was written meanwhile.
-            total = await _count(collection, _window(key, low, high, where))
     return found[:limit]
+
+
+async def _page_end(collection: Any, key: str, low: int, high: int, where: Any, wanted: int, room: int) -> int:
+    """Where a window from `low` ends that holds between `wanted` and `room` objects, or all that are left."""
+    total = await _count(collection, _window(key, low, high, where))
+    if total <= room:
+        return high
+    few, many = low - 1, high  # too few objects up to here, and too many
+    fewest = 0
+    end = low + (high - low + 1) * ((wanted + room) // 2) // total  # right if they lie evenly
+    while many - few > 1:
+        end = min(max(end, few + 1), many - 1)
+        count = await _count(collection, _window(key, low, end, where))
+        if wanted <= count <= room:
+            return end
+        if count < wanted:
+            few, fewest = end, count
+        else:
+            many = end
+        end = (few + many) // 2
+    # A number that too many objects share: those before it, or it alone.
+    return few if fewest else many
 
 
 def _window(key: str, low: int, high: int, where: Any) -> Any:

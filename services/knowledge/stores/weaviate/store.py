@@ -220,20 +220,27 @@ class WeaviateStore:
             token = _turns.set({**held, kb: turn})
             try:
                 if self._turns.are_shared:
-                    self._unordered.add(kb)  # the writer before may have died
-                    self._known.pop(kb, None)
-                await self._ordered(kb)
+                    # The writer before was perhaps another process, and perhaps it died.
+                    await self._order(kb)
+                    with contextlib.suppress(NotFound):
+                        await self._read_base(kb)
+                else:
+                    await self._ordered(kb)
                 yield
             finally:
                 _turns.reset(token)
 
     async def _ordered(self, kb: str) -> None:
-        """Before anything else happens to a base: brings a write whose outcome is unknown to an end."""
+        """Before anything else happens to a base: a write whose outcome is unknown comes to an end."""
         if kb not in self._unordered:
             return
-        if kb not in (_turns.get() or {}):
+        if kb in (_turns.get() or {}):
+            await self._order(kb)
+        else:
             async with self.writing(kb):
                 return
+
+    async def _order(self, kb: str) -> None:
         commits = self._plain(schema.COMMITS)
         async with self._calls(seconds=60.0):
             found = [one async for one in journal.unfinished(commits, kb)]
@@ -243,15 +250,20 @@ class WeaviateStore:
         if found:
             async with self._calls():
                 await commits.data.delete_many(where=journal.commits_are([commit for commit, _ in found]))
-        self._known.pop(kb, None)
-        self._unordered.discard(kb)
-        if found:
+        if found or kb in self._unordered:
+            self._known.pop(kb, None)
+            self._unordered.discard(kb)
             self._announce()
 
     async def _redo(self, kb: str, record: Record) -> None:
-        # The base may have been removed after the commit was written down.
-        with contextlib.suppress(NotFound):
-            await self._apply(kb, record)
+        """Does a commit again, but for entries that were written since: its last object may have come late."""
+        with contextlib.suppress(NotFound):  # the base was removed after the commit was written down
+            stored = await self._fetch(
+                self._of(schema.ENTRIES, kb), kb, "id", [e.id for e in record.entries], return_properties=["version"]
+            )
+            versions = {str(one.uuid): int(one.properties["version"]) for one in stored}
+            entries = [e for e in record.entries if versions.get(e.id, 0) <= e.properties["version"]]
+            await self._apply(kb, dataclasses.replace(record, entries=entries))
 
     # -- bases
 
@@ -384,6 +396,7 @@ class WeaviateStore:
             async with self._calls(seconds=60.0):
                 await schema.remove_tenant(self._server.client, kb)
                 await self._plain(schema.REQUESTS).data.delete_many(where=By.by_property("scope").equal(kb))
+                await self._plain(schema.COMMITS).data.delete_many(where=journal.is_of(kb))
         self._announce()
 
     # -- versions
@@ -474,15 +487,17 @@ class WeaviateStore:
         await self._base(kb)
         entries = self._of(schema.ENTRIES, kb)
         async with self._calls(kb, self._timeout * 2):
-            if where is None:
+            if where is None and after:
                 # The server's own cursor walks by id.
-                start = {"after": after} if after else {"after": uuid.UUID(int=0)}
-                page = await entries.query.fetch_objects(limit=min(limit, MANY), return_properties=["body"], **start)
+                page = await entries.query.fetch_objects(
+                    after=after, limit=min(limit, MANY), return_properties=["body"]
+                )
                 found = page.objects
             else:
+                fits = None if where is None else as_where(where)
                 low = rank(after) if after else 0
                 found = await first_by(
-                    entries, "rank", low, MAX_RANK, limit, as_where(where), ["body"], lambda one: str(one.uuid) > after
+                    entries, "rank", low, MAX_RANK, limit, fits, ["body"], lambda one: str(one.uuid) > after
                 )
         return [from_json(one.properties["body"]) for one in found]
 
@@ -696,11 +711,17 @@ class WeaviateStore:
         entries = self._of(schema.ENTRIES, kb)
         counters = ("used", "helpful", "harmful")
         async with self._calls(kb, 60.0):
-            by_status, by_kind, by_tag, sums, *best = await asyncio.gather(
+            by_status, by_kind, by_tag, *found = await asyncio.gather(
                 entries.aggregate.over_all(group_by=GroupByAggregate(prop="status"), total_count=True),
                 entries.aggregate.over_all(group_by=GroupByAggregate(prop="kind"), total_count=True),
                 entries.aggregate.over_all(group_by=GroupByAggregate(prop="tags"), total_count=True),
-                entries.aggregate.over_all(return_metrics=[Metrics(name).integer(sum_=True) for name in counters]),
+                *(
+                    entries.aggregate.over_all(
+                        filters=By.by_property(name).greater_than(0),
+                        return_metrics=[Metrics(name).integer(sum_=True)],
+                    )
+                    for name in counters
+                ),
                 *(
                     entries.query.fetch_objects(
                         filters=By.by_property(name).greater_than(0),
@@ -712,15 +733,18 @@ class WeaviateStore:
                 ),
             )
         tags = [(str(group.grouped_by.value), group.total_count or 0) for group in by_tag.groups]
-        lists = [[from_json(one.properties["body"]) for one in found.objects] for found in best]
-        totals = [int(sums.properties[name].sum_ or 0) if name in sums.properties else 0 for name in counters]
+        sums = [
+            int(one.properties[name].sum_ or 0) if name in one.properties else 0
+            for name, one in zip(counters, found[:3], strict=True)
+        ]
+        lists = [[from_json(one.properties["body"]) for one in best.objects] for best in found[3:]]
         return Statistics(
             by_status={EntryStatus(int(g.grouped_by.value)): g.total_count or 0 for g in by_status.groups},
             by_kind={EntryKind(int(g.grouped_by.value)): g.total_count or 0 for g in by_kind.groups},
             tags=sorted(tags, key=lambda tag: (-tag[1], tag[0]))[:top],
-            used=totals[0],
-            helpful=totals[1],
-            harmful=totals[2],
+            used=sums[0],
+            helpful=sums[1],
+            harmful=sums[2],
             most_used=lists[0],
             most_helpful=lists[1],
             most_harmful=lists[2],
