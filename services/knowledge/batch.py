@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 import numpy as np
 
-from services.knowledge.embedder import Embedder
 from services.knowledge.entries import Entry, EntryKind, EntryStatus
 from services.knowledge.filters import parse
 from services.knowledge.hygiene import MIN_COSINE
@@ -30,14 +29,22 @@ class Batch:
         store: Where they go.
         kb: The base.
         now: The time in microseconds since 1970.
-        embedder: Makes the vectors of what is written; None: there are none.
+        make_vectors: Makes the vectors of texts, by text, as far as they can be had now; the others are made later.
+        vectors: Vectors that were made before, by text.
     """
 
-    def __init__(self, store: Store, kb: str, now: Callable[[], int], embedder: Embedder | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        kb: str,
+        now: Callable[[], int],
+        make_vectors: Callable[[Sequence[str]], Awaitable[dict[str, Vector]]],
+        vectors: dict[str, Vector] | None = None,
+    ) -> None:
         self._store = store
         self._kb = kb
         self._now = now
-        self._embedder = embedder
+        self._make_vectors = make_vectors
         self._stored: dict[str, Entry | None] = {}
         self._stored_facts: dict[str, str] = {}
         self._known_facts: set[str] = set()
@@ -45,7 +52,7 @@ class Batch:
         self._writes: dict[str, Write] = {}
         self._facts: dict[str, set[str]] = {}
         self._claims: dict[str, set[str]] = {}
-        self._vectors: dict[str, Vector] = {}  # by text
+        self.vectors: dict[str, Vector] = vectors or {}
         self._near: dict[str, list[str]] = {}  # ids, by text
         self._fresh = _Vectors()
 
@@ -74,18 +81,15 @@ class Batch:
 
     async def look_around(self, entries: Iterable[Entry]) -> None:
         """Finds the stored facts whose vectors are near those of new facts."""
-        if self._embedder is None:
-            return
         texts = list(dict.fromkeys(entry.text for entry in entries if _is_plain_fact(entry)))
         await self.embed(texts)
+        texts = [text for text in texts if text in self.vectors]
         slots = asyncio.Semaphore(_SEARCHES)
 
         async def look(text: str) -> None:
-            query = Query(
-                first_words(text), SearchMode.VECTOR, top_k=_NEAREST, minimum_score=MIN_COSINE, filter=_FACTS
-            )
+            query = Query(first_words(text), SearchMode.VECTOR, top_k=_NEAREST, minimum_score=MIN_COSINE, filter=_FACTS)
             async with slots:
-                hits, _ = await self._store.search(self._kb, query, self._vectors[text])
+                hits, _ = await self._store.search(self._kb, query, self.vectors[text])
             self._near[text] = [hit.entry.id for hit in hits]
             for hit in hits:
                 self._stored.setdefault(hit.entry.id, hit.entry)
@@ -94,9 +98,9 @@ class Batch:
 
     async def embed(self, texts: Iterable[str]) -> None:
         """Makes vectors that `commit` and `look_around` need."""
-        missing = [text for text in dict.fromkeys(texts) if text not in self._vectors]
-        if self._embedder is not None and missing:
-            self._vectors.update(zip(missing, await self._embedder.embed(missing), strict=True))
+        missing = [text for text in dict.fromkeys(texts) if text not in self.vectors]
+        if missing:
+            self.vectors.update(await self._make_vectors(missing))
 
     def stored(self, entry_id: str) -> Entry | None:
         """An entry as it was before this request; it was loaded."""
@@ -118,7 +122,7 @@ class Batch:
         ids = set(self._near.get(entry.text, ()))
         for key in entry.claim_keys:
             ids.update(self._stored_claims.get(key, ()), self._claims.get(key, ()))
-        vector = self._vectors.get(entry.text) if _is_plain_fact(entry) else None
+        vector = self.vectors.get(entry.text) if _is_plain_fact(entry) else None
         if vector is not None:
             ids.update(self._fresh.near(vector))
         return [e for entry_id in sorted(ids - {entry.id}) if (e := self.entry(entry_id)) is not None]
@@ -147,8 +151,8 @@ class Batch:
         self._facts.setdefault(entry.fact_key, set()).add(entry.id)
         for key in entry.claim_keys:
             self._claims.setdefault(key, set()).add(entry.id)
-        if _is_plain_fact(entry) and entry.text in self._vectors:
-            self._fresh.add(entry.id, self._vectors[entry.text])
+        if _is_plain_fact(entry) and entry.text in self.vectors:
+            self._fresh.add(entry.id, self.vectors[entry.text])
         return entry
 
     async def commit(self, *, atomic: bool) -> None:
@@ -156,7 +160,7 @@ class Batch:
         writes = [write for write in self._writes.values() if not write.keep_vector]
         await self.embed(write.entry.indexed for write in writes)
         complete: Sequence[Write] = [
-            write if write.keep_vector else dataclasses.replace(write, vector=self._vectors.get(write.entry.indexed))
+            write if write.keep_vector else dataclasses.replace(write, vector=self.vectors.get(write.entry.indexed))
             for write in self._writes.values()
         ]
         if complete:
@@ -178,7 +182,8 @@ class _Vectors:
         count = len(self._ids)
         if count >= len(self._matrix):
             grown = np.zeros((max(64, 2 * count), len(vector)), np.float32)
-            grown[:count] = self._matrix[:count]
+            if count:  # before, its width is not known
+                grown[:count] = self._matrix[:count]
             self._matrix = grown
         self._matrix[count] = vector
         self._ids.append(entry_id)

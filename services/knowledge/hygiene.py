@@ -83,9 +83,7 @@ _OWNER = re.compile(
     r"^(?P<context>in [^,.;]{1,60}, )?(?P<subject>[^,.;:]{1,100}?)['’]s? (?P<role>[^,.;:]{1,60}?) "
     r"(?:is|was|equals|=) (?P<value>[^;:]+)$"
 )
-_EQUAL = re.compile(
-    r"^(?P<subject>[^;:]{1,100}?) (?P<role>equals|is equal to|=|stands for|means) (?P<value>[^;:]+)$"
-)
+_EQUAL = re.compile(r"^(?P<subject>[^;:]{1,100}?) (?P<role>equals|is equal to|=|stands for|means) (?P<value>[^;:]+)$")
 _SAME_ROLE = {"equals": "equals", "is equal to": "equals", "=": "equals", "stands for": "stands for", "means": "means"}
 
 
@@ -294,7 +292,7 @@ def _claim(text: str) -> _Claim:
         is_hedged = is_hedged or token in _HEDGES
         if token in _SILENT or (after_verb and token in _ABOUT):
             continue
-        if token[:1].isdigit() or token[:1] == "-" and token[1:2].isdigit():
+        if token[:1].isdigit() or (token[:1] == "-" and token[1:2].isdigit()):
             is_year = before in ("in", "on") and len(token) in (3, 4) and place == len(tokens) - 1 and len(words) > 1
             word = _Word(token, is_number=True, is_value=(after_verb and verb >= 0) or is_year)
         else:
