@@ -24,7 +24,7 @@ from grpc_status import rpc_status
 from nesycd.knowledge.v1 import KnowledgeServiceStub
 from nesycd.knowledge.v1 import knowledge_pb2 as pb
 
-from tests.processes import Process, service
+from tests.processes import service
 from tests.weaviate import WeaviateServer
 
 KB = "knowledgeBases/kb"
@@ -34,8 +34,8 @@ TOGETHER = 30  # entries of an atomic import
 CLOCK = """
 import os, runpy, time
 back = int(os.environ["TEST_CLOCK_BACK_SECONDS"])
-real_ns, real = time.time_ns, time.time
-time.time_ns, time.time = lambda: real_ns() - back * 10**9, lambda: real() - back
+real = time.time_ns  # not time.time, which gRPC makes its deadlines of
+time.time_ns = lambda: real() - back * 10**9
 runpy.run_module("services.knowledge", run_name="__main__")
 """
 
@@ -86,7 +86,8 @@ class World:
                     stub.RecordFeedback(pb.RecordFeedbackRequest(parent=KB), timeout=10)
                     stub.SearchEntries(pb.SearchEntriesRequest(parent=KB, query="x"), timeout=10)
                     stub.UpdateKnowledgeBase(
-                        pb.UpdateKnowledgeBaseRequest(knowledge_base={"name": KB, "title": str(time.monotonic_ns())}), timeout=10
+                        pb.UpdateKnowledgeBaseRequest(knowledge_base={"name": KB, "title": str(time.monotonic_ns())}),
+                        timeout=10,
                     )
                 return
             except grpc.RpcError as error:
@@ -133,6 +134,7 @@ class Writers:
         self.counted: list[str] = []  # names of the entries that all get the same feedback
         self.pairs: list[tuple[str, str, bool]] = []  # old, new, resolved
         self.writes = 0
+        self.failed: list[str] = []
         self.stop = threading.Event()
         self.round = 0
 
@@ -158,8 +160,6 @@ class Writers:
             assert not thread.is_alive(), "a call hangs"
         failed, self.failed = self.failed, []
         assert not failed, failed
-
-    failed: list[str] = []
 
     def _until_killed(self, write: Callable[[KnowledgeServiceStub, int], None]) -> None:
         try:
@@ -235,7 +235,10 @@ class Writers:
             assert len(counters) == 1, f"feedback is half there: {counters}"
             ((used, helpful),) = counters
             assert helpful == 2 * used
-            assert used in ((self.feedback, self.feedback + 1) if self.unsure else (self.feedback,)), (used, self.feedback)
+            assert used in ((self.feedback, self.feedback + 1) if self.unsure else (self.feedback,)), (
+                used,
+                self.feedback,
+            )
             if self.unsure:
                 self._send_feedback(stub)  # its outcome was not known: the same again
                 self.feedback, self.unsure = self.feedback + 1, ""
@@ -333,7 +336,9 @@ def _outage(world: World, away: Callable[[], None], back: Callable[[], None], se
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
-@pytest.mark.parametrize("seconds", [pytest.param(4, id="for-seconds"), pytest.param(60, id="for-a-minute", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(4, id="for-seconds"), pytest.param(60, id="for-a-minute", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("world", ["weaviate"], indirect=True)
 def test_while_weaviate_is_away_callers_are_told_at_once_and_it_recovers_by_itself(
     world: World, how: str, seconds: float
@@ -371,7 +376,9 @@ def test_versions_and_watches_go_on_when_the_clock_jumps_back(world: World) -> N
     with world.stub() as stub:
         watch = stub.WatchEntries(pb.WatchEntriesRequest(parent=KB), timeout=30)
         token = ""
-        threading.Timer(1.0, lambda: stub.CreateEntry(pb.CreateEntryRequest(parent=KB, entry={"text": "before"}))).start()
+        threading.Timer(
+            1.0, lambda: stub.CreateEntry(pb.CreateEntryRequest(parent=KB, entry={"text": "before"}))
+        ).start()
         token = next(iter(watch)).watch_token
         watch.cancel()
         before = version(stub)
