@@ -59,14 +59,17 @@ _VERBS = frozenset(
     "is are was were be am been has have had contains contain equals equal weighs weigh measures measure costs cost "
     "lasts = means".split()
 )
-_NEGATIONS = frozenset(("not", "never", "no", "cannot", "neither", "nor", "none", "nobody", "nothing"))
+_NEGATIONS = frozenset(("not", "never", "no", "neither", "nor", "none", "nobody", "nothing"))
 _SILENT = frozenset("of there do does did all every each which that who being having".split())
 _ABOUT = frozenset("about approximately approx around roughly nearly almost exactly only precisely just to".split())
 # With one of these a statement does not exclude another one.
 _HEDGES = frozenset(
-    "can could may might some sometimes often usually many most few several or either e.g example instance such typically "
-    "generally commonly at least more less than up between if when unless except including include includes another".split()
+    "may might some sometimes often usually many most few several or either e.g example instance such typically "
+    "generally commonly least more less than up between if when unless except including include includes another".split()
 )
+# Two of these statements exclude each other only where one denies the other.
+_POSSIBLE = frozenset(("can", "could"))
+_SHORT = {"ca": "can", "wo": "will", "sha": "shall"}  # before n't
 # "The example of a bird is ..." has many true ends.
 _PLURAL_ROLES = frozenset(
     "example type kind part member property way cause reason feature use advantage disadvantage step form rule component "
@@ -120,7 +123,7 @@ class _Claim:
     Attributes:
         words: The words that count, but negations.
         order: The texts of the words with NOT where a negation stands.
-        verb: How many words stand before the first verb that is known; -1: there is none.
+        verb: How much of the order stands before the first verb that is known; -1: there is none.
         negations: How many there are.
         is_hedged: Whether it leaves room for other truths.
         role: As a statement of a role, where it is one.
@@ -167,10 +170,12 @@ def compare(new: str, old: str) -> Likeness:
     one, other = _claim(new), _claim(old)
     if len(one.words) < 2:
         return Likeness.NONE
-    for order, verb in _turned(other):
+    for turn in (0, other.verb) if other.verb > 0 and not other.negations else (0,):
+        # Turned: "Y is X" for "X is Y".
+        order = other.order[turn:] + other.order[:turn]
         if one.order == order:
             return Likeness.REPEATS
-        if _has_other_value(one, [*order], verb, other):
+        if _has_other_value(one, other, turn):
             return Likeness.CONTRADICTS
     if (one.negations - other.negations) % 2 and _texts(one.words) == _texts(other.words) and _states(one, other):
         return Likeness.CONTRADICTS
@@ -194,7 +199,7 @@ def is_similar(new: str, old: str) -> bool:
     mine, theirs = set(_texts(one.words)), set(_texts(other.words))
     overlap = len(mine & theirs) / max(1, len(mine | theirs))
     # What stands before the verb is what is spoken of.
-    if one.verb > 0 and other.verb > 0 and set(_texts(one.words[: one.verb])) != set(_texts(other.words[: other.verb])):
+    if one.verb > 0 and other.verb > 0 and set(one.order[: one.verb]) != set(other.order[: other.verb]):
         return False
     if mine <= theirs or theirs <= mine:
         return overlap >= _MIN_CONTAINED
@@ -204,28 +209,22 @@ def is_similar(new: str, old: str) -> bool:
     return overlap >= _MIN_OVERLAP
 
 
-def _turned(claim: _Claim) -> list[tuple[tuple[str, ...], int]]:
-    """The order of a claim's words, and that of "Y is X" for "X is Y"; with how many words stand before the verb."""
-    orders = [(claim.order, claim.verb)]
-    if claim.verb > 0 and not claim.negations:
-        orders.append((claim.order[claim.verb :] + claim.order[: claim.verb], len(claim.order) - claim.verb))
-    return orders
-
-
-def _has_other_value(one: _Claim, order: list[str], verb: int, other: _Claim) -> bool:
+def _has_other_value(one: _Claim, other: _Claim, turn: int) -> bool:
     """Whether the claims differ in one number, and in both it stands where values stand."""
-    if len(one.order) != len(order) or one.negations or other.negations or not _states(one, other):
+    if len(one.order) != len(other.order) or one.negations or other.negations or not _gives_values(one, other):
         return False
-    places = [i for i, (a, b) in enumerate(zip(one.order, order, strict=True)) if a != b]
-    if len(places) != 1:
-        return False
-    mine = one.words[places[0]]
-    theirs = [word for word in other.words if word.text == order[places[0]]]
-    return mine.is_value and bool(theirs) and all(word.is_value for word in theirs)
+    theirs = other.words[turn:] + other.words[:turn]
+    unlike = [(a, b) for a, b in zip(one.words, theirs, strict=True) if a.text != b.text]
+    return len(unlike) == 1 and unlike[0][0].is_value and unlike[0][1].is_value
 
 
 def _states(one: _Claim, other: _Claim) -> bool:
+    """Whether both leave no room for other truths."""
     return not one.is_hedged and not other.is_hedged
+
+
+def _gives_values(one: _Claim, other: _Claim) -> bool:
+    return _states(one, other) and not _POSSIBLE.intersection((*one.order, *other.order))
 
 
 def _compare_roles(one: _Claim, other: _Claim) -> Likeness:
@@ -236,7 +235,7 @@ def _compare_roles(one: _Claim, other: _Claim) -> Likeness:
         return Likeness.NONE
     if _texts(mine) == _texts(theirs):
         return Likeness.REPEATS
-    if not _states(one, other):
+    if not _gives_values(one, other):
         return Likeness.NONE
     numbers = [[word.text for word in value if word.is_number] for value in (mine, theirs)]
     if any(numbers):
@@ -251,7 +250,8 @@ def _compare_roles(one: _Claim, other: _Claim) -> Likeness:
     if mine[0].is_name:
         return Likeness.CONTRADICTS if max(len(mine), len(theirs)) <= 4 else Likeness.NONE
     # Common words are values where they are short, and no qualities: "is blue", not "is measured in metres".
-    if len(mine) != len(theirs) or len(mine) > 2 or any(_QUALITY.search(word.text) for word in (*mine, *theirs)):
+    most = 1 if one.role.role == "means" else 2
+    if len(mine) != len(theirs) or len(mine) > most or any(_QUALITY.search(word.text) for word in (*mine, *theirs)):
         return Likeness.NONE
     return Likeness.CONTRADICTS
 
@@ -274,34 +274,40 @@ def _claim(text: str) -> _Claim:
     after_verb = False
     before = ""
     tokens = _tokens(text)
-    for place, (token, raw) in enumerate(tokens):
+    for place, (piece, raw) in enumerate(tokens):
         following = tokens[place + 1][0] if place + 1 < len(tokens) else ""
-        if token in _ARTICLES and (following[:1].isalnum() and len(following) > 1):
+        if piece in _ARTICLES and (following[:1].isalnum() and len(following) > 1):
             continue
-        if token in _NEGATIONS or token.endswith(("n't", "n’t")):
+        if piece.endswith(("n't", "n’t")) or piece == "cannot":
+            piece = "can" if piece == "cannot" else _SHORT.get(piece[:-3], piece[:-3])
+            if piece in _VERBS:
+                verb = len(order) if verb < 0 else verb
+            elif piece not in _SILENT:
+                words.append(_Word(piece))
+                order.append(piece)
+            piece = "not"
+        if piece in _NEGATIONS:
             order.append("NOT")
             negations += 1
-            if token not in _NEGATIONS and verb < 0 and token[:-3] in _VERBS:
-                verb = len(order) - 1
             after_verb = False
             continue
-        if token in _VERBS:
+        if piece in _VERBS:
             verb = len(order) if verb < 0 else verb
             after_verb = True
             continue
-        is_hedged = is_hedged or token in _HEDGES
-        if token in _SILENT or (after_verb and token in _ABOUT):
+        is_hedged = is_hedged or piece in _HEDGES
+        if piece in _SILENT or (after_verb and piece in _ABOUT):
             continue
-        if token[:1].isdigit() or (token[:1] == "-" and token[1:2].isdigit()):
-            is_year = before in ("in", "on") and len(token) in (3, 4) and place == len(tokens) - 1 and len(words) > 1
-            word = _Word(token, is_number=True, is_value=(after_verb and verb >= 0) or is_year)
+        if piece[:1].isdecimal() or (piece[:1] == "-" and piece[1:2].isdecimal()):
+            is_year = before in ("in", "on") and len(piece) in (3, 4) and place == len(tokens) - 1 and len(words) > 1
+            word = _Word(piece, is_number=True, is_value=(after_verb and verb >= 0) or is_year)
         else:
-            plain = token.removesuffix("'s").removesuffix("’s")
+            plain = piece.removesuffix("'s").removesuffix("’s")
             word = _Word(_singular(plain), is_name=place > 0 and raw[:1].isupper())
         words.append(word)
         order.append(word.text)
         after_verb = False
-        before = token
+        before = piece
     return _Claim(tuple(words), tuple(order), verb, negations, is_hedged, _role(text) if words else None)
 
 
@@ -321,7 +327,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
                 tokens.append((str(total), first))
             total, first = small, raw
             continue
-        if token in _POWERS and (total is not None or (tokens and tokens[-1][0].isdigit())):
+        if token in _POWERS and (total is not None or (tokens and _is_small(tokens[-1][0]))):
             if total is None:
                 total, first = int(tokens[-1][0]), tokens.pop()[1]
             total *= _POWERS[token]
@@ -329,10 +335,14 @@ def _tokens(text: str) -> list[tuple[str, str]]:
         if total is not None:
             tokens.append((str(total), first))
             total = None
-        tokens.append((_plain_number(token) if token.lstrip("-")[:1].isdigit() else token, raw))
+        tokens.append((_plain_number(token) if token.lstrip("-")[:1].isdecimal() else token, raw))
     if total is not None:
         tokens.append((str(total), first))
     return tokens
+
+
+def _is_small(token: str) -> bool:
+    return token.isdecimal() and len(token) < 10
 
 
 def _plain_number(token: str) -> str:
@@ -366,7 +376,8 @@ def _role(text: str) -> _Role | None:
     value = tuple(_value(text[start:end]))
     if match.re is _EQUAL:
         role = _SAME_ROLE[match["role"]]
-        return _Role(_digest(role, sorted(subject)), role, value) if subject and value else None
+        says = value and any(len(word) > 1 for word in subject)
+        return _Role(_digest(role, sorted(subject)), role, value) if says else None
     role = match["role"]
     head = _plain(role)
     if not head or not subject or not value or head[-1] in _PLURAL_ROLES or head[0] in _PLURAL_ROLES:
@@ -388,6 +399,6 @@ def _value(text: str) -> list[_Word]:
     for token, raw in _tokens(text):
         if token in _ARTICLES or token in _ABOUT or token in _SILENT:
             continue
-        is_number = token.lstrip("-")[:1].isdigit()
+        is_number = token.lstrip("-")[:1].isdecimal()
         words.append(_Word(token if is_number else _singular(token), is_number=is_number, is_name=raw[:1].isupper()))
     return words
