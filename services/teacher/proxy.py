@@ -6,6 +6,7 @@ slot and rate -> ask, with retries -> judge -> store the answer and book its pri
 Rules that the order keeps:
 - Nothing is paid unless the store answers, and nothing is returned before it is stored.
 - From the moment a request is sent until its answer is stored, a client that gives up does not stop it.
+- An answer that was lost on its way is booked at the most that it may have cost, marked as an estimate.
 - Before that moment, a flight that nobody waits for any more ends: a cancelled run stops spending.
 """
 
@@ -261,9 +262,8 @@ class Proxy:
             question.sampling, seed=seed_of(question, key), stop=tuple(sorted(set(question.sampling.stop)))
         )
         while True:
-            token = uuid.uuid4().hex
             try:
-                completion = await self._pay(flight, key, question, sampling, token)
+                completion, token = await self._pay(flight, key, question, sampling)
             except UpstreamError as error:
                 if error.trouble is not Trouble.BROKEN or asked >= self._settings.max_asks_again:
                     raise reasons.public_error(error, question.model, flight.attempts) from None
@@ -318,19 +318,27 @@ class Proxy:
             asked += 1
             sampling = replace(sampling, seed=seed_of(question, key, asked))
 
-    async def _pay(self, flight: Flight, key: str, question: Question, sampling: Sampling, token: str) -> Completion:
-        """Sends the question until something comes back; trouble that passes is waited out within bounds."""
+    async def _pay(self, flight: Flight, key: str, question: Question, sampling: Sampling) -> tuple[Completion, str]:
+        """Sends the question until something comes back; trouble that passes is waited out within bounds.
+
+        Returns:
+            What came, and the name of the attempt under which it is to be booked.
+        """
         tokens = self._prompt_estimate(question) + sampling.max_tokens
         for attempt in range(1, self._settings.max_attempts + 1):
+            token = uuid.uuid4().hex
             await self._reserve(question, sampling, token)
             try:
                 async with self._limits.slot(tokens) as slot:
                     flight.paying()
                     completion = await self._backend.complete(question, sampling, flight.wrote if flight.live else None)
                     slot.used(max(0, completion.prompt_tokens) + max(0, completion.completion_tokens) or tokens)
-                    return completion
+                    return completion, token
             except BaseException as error:
-                if question.budget_usd:
+                if isinstance(error, UpstreamError) and error.maybe_paid:
+                    # Nobody will say what the lost answer cost. Too much is booked rather than nothing: a budget holds.
+                    await self._book(key, question, token, self._most(question, sampling), None, estimated=True)
+                elif question.budget_usd:
                     await self._store.unreserve(question.run, token)
                 if not isinstance(error, UpstreamError):
                     raise
@@ -338,7 +346,7 @@ class Proxy:
             flight.paid()
             log.info(
                 "teacher_failed", call=key, trouble=trouble.trouble.name, status=trouble.status, attempt=attempt,
-                retry_after=trouble.retry_after,
+                retry_after=trouble.retry_after, estimate_booked=trouble.maybe_paid,
             )  # fmt: skip
             wait = trouble.retry_after
             if wait is not None and wait > self._settings.max_retry_after_seconds:
@@ -352,12 +360,14 @@ class Proxy:
             await asyncio.sleep((wait or 0.0) + random.uniform(0, top))
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _book(self, key: str, question: Question, token: str, spent: Spent, answer: Answer | None) -> None:
+    async def _book(
+        self, key: str, question: Question, token: str, spent: Spent, answer: Answer | None, *, estimated: bool = False
+    ) -> None:
         """Stores and books until it succeeds: what is paid must not be lost because Redis is away just now."""
         delay = 0.1
         while True:
             try:
-                return await self._store.book(key, question, token, spent, answer)
+                return await self._store.book(key, question, token, spent, answer, estimated=estimated)
             except errors.NesycdError:
                 log.error("paid_answer_not_stored_yet", call=key, retry_seconds=delay)
                 await asyncio.sleep(delay)
@@ -378,7 +388,7 @@ class Proxy:
                 reason=reasons.PRICE_UNKNOWN,
                 subject="NESYCD_TEACHER_PRICES",
             )
-        most = self._cost(question.model, self._prompt_estimate(question), sampling.max_tokens)
+        most = self._most(question, sampling).nano_usd
         budget = int(question.budget_usd * NANO)
         held = 2 * self._settings.request_timeout_seconds
         while True:
@@ -403,6 +413,11 @@ class Proxy:
         """Returns billionths of a US dollar."""
         prompt, completion = self._price(model) or (0.0, 0.0)
         return round((prompt_tokens * prompt + completion_tokens * completion) * NANO / 1_000_000)
+
+    def _most(self, question: Question, sampling: Sampling) -> Spent:
+        """Returns what one attempt may cost at most."""
+        prompt = self._prompt_estimate(question)
+        return Spent(prompt, sampling.max_tokens, self._cost(question.model, prompt, sampling.max_tokens))
 
     @staticmethod
     def _prompt_estimate(question: Question) -> int:

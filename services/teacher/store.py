@@ -76,6 +76,10 @@ redis.call('HINCRBY', KEYS[3], ARGV[7], 1)
 redis.call('HINCRBY', KEYS[3], 'prompt_tokens', ARGV[8])
 redis.call('HINCRBY', KEYS[3], 'completion_tokens', ARGV[9])
 redis.call('HINCRBY', KEYS[3], 'nano_usd', ARGV[10])
+if ARGV[11] == '1' then
+  redis.call('HINCRBY', KEYS[3], 'estimated_attempts', 1)
+  redis.call('HINCRBY', KEYS[3], 'estimated_nano_usd', ARGV[10])
+end
 if run ~= '' then
   redis.call('INCRBY', KEYS[6], ARGV[10])
   redis.call('HDEL', KEYS[7], token)
@@ -104,7 +108,7 @@ return {'reserved', booked}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the ledger."""
+    """A row of the ledger. Of its failed attempts, some were booked at an estimate; see `Store.book`."""
 
     model: str
     caller: str
@@ -113,6 +117,8 @@ class Row:
     cached_calls: int
     failed_attempts: int
     spent: Spent
+    estimated_attempts: int
+    estimated_nano_usd: int
 
 
 def unavailable() -> errors.NesycdError:
@@ -237,7 +243,9 @@ class Store:
             with suppress(errors.NesycdError):
                 await self._run(self._release(keys=[lease], args=[token]))
 
-    async def book(self, key: str, question: Question, token: str, spent: Spent, answer: Answer | None) -> None:
+    async def book(
+        self, key: str, question: Question, token: str, spent: Spent, answer: Answer | None, *, estimated: bool = False
+    ) -> None:
         """Books a paid attempt, with the answer if it gave a valid one: both or neither, and once for each token.
 
         Args:
@@ -246,6 +254,7 @@ class Store:
             token: Names the attempt; its reservation is dropped.
             spent: What it cost.
             answer: What to store; None counts a failed attempt.
+            estimated: The answer was lost, and what it cost is a guess; the row says how much of its sum is.
         """
         await self._run(
             self._book(
@@ -268,6 +277,7 @@ class Store:
                     spent.prompt_tokens,
                     spent.completion_tokens,
                     spent.nano_usd,
+                    int(estimated),
                 ],
             )
         )
@@ -340,4 +350,6 @@ def _row(fields: dict[str, str]) -> Row:
         number("cached_calls"),
         number("failed_attempts"),
         spent,
+        number("estimated_attempts"),
+        number("estimated_nano_usd"),
     )

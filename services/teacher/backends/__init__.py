@@ -49,9 +49,19 @@ class UpstreamError(Exception):
         status: The HTTP status; 0 where there was none.
         code: The provider's error code, where it gave a short one.
         retry_after: Seconds that the provider asks to wait.
+        maybe_paid: The teacher had the request and did not say that it failed: its answer was lost, and may be charged.
     """
 
-    def __init__(self, trouble: Trouble, status: int = 0, code: str = "", retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        trouble: Trouble,
+        status: int = 0,
+        code: str = "",
+        retry_after: float | None = None,
+        *,
+        maybe_paid: bool = False,
+    ) -> None:
+        self.maybe_paid = maybe_paid
         self.trouble = trouble
         self.status = status
         self.code = code
@@ -126,7 +136,7 @@ def read_completion(body: Any, model: str) -> Completion:
         if not all(isinstance(value, str) for value in (text, reasoning, named)):
             raise TypeError
     except (AttributeError, IndexError, KeyError, TypeError):
-        raise UpstreamError(Trouble.BROKEN) from None
+        raise UpstreamError(Trouble.BROKEN, maybe_paid=True) from None
     usage = body.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     return Completion(

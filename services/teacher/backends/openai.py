@@ -26,7 +26,8 @@ class OpenAiBackend:
         if self._http is None:
             key = self._settings.upstream_api_key.get_secret_value()
             self._http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
+                # Kept for less than servers keep it (uvicorn: 5 s): one that is closed just now looks like a lost answer.
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
                 timeout=aiohttp.ClientTimeout(
                     total=self._settings.request_timeout_seconds, connect=self._settings.connect_timeout_seconds
                 ),
@@ -63,11 +64,13 @@ class OpenAiBackend:
                     return read_completion(await _read_stream(response, limit, on_text), question.model)
                 raw = await _read(response, limit)
                 status, retry_after = response.status, response.headers.get("Retry-After")
-        except TimeoutError:
-            raise UpstreamError(Trouble.TIMEOUT) from None
-        except (aiohttp.ClientError, OSError):
+        except TimeoutError as error:
+            connected = not isinstance(error, aiohttp.ConnectionTimeoutError)
+            raise UpstreamError(Trouble.TIMEOUT, maybe_paid=connected) from None
+        except (aiohttp.ClientError, OSError) as error:
             # The library's text names addresses and sometimes the body; the class of trouble is enough.
-            raise UpstreamError(Trouble.TRANSPORT) from None
+            connected = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL)
+            raise UpstreamError(Trouble.TRANSPORT, maybe_paid=connected) from None
         body = _parse(raw)
         if status != 200:
             raise from_status(status, retry_after, body)
@@ -86,7 +89,7 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     async for part in response.content.iter_chunked(65_536):
         size += len(part)
         if size > limit:
-            raise UpstreamError(Trouble.BROKEN, response.status)
+            raise UpstreamError(Trouble.BROKEN, response.status, maybe_paid=True)
         parts.append(part)
     return b"".join(parts)
 
@@ -101,7 +104,7 @@ async def _read_stream(response: aiohttp.ClientResponse, limit: int, on_text: On
     async for line in response.content:
         size += len(line)
         if size > limit:
-            raise UpstreamError(Trouble.BROKEN, response.status)
+            raise UpstreamError(Trouble.BROKEN, response.status, maybe_paid=True)
         if not line.startswith(b"data:"):
             continue
         data = line[5:].strip()
@@ -110,7 +113,7 @@ async def _read_stream(response: aiohttp.ClientResponse, limit: int, on_text: On
             break
         event = _parse(data)
         if not isinstance(event, dict) or event.get("error"):
-            raise UpstreamError(Trouble.SERVER, response.status)
+            raise UpstreamError(Trouble.SERVER, response.status, maybe_paid=True)
         whole = {name: event.get(name) or before for name, before in whole.items()}
         try:
             for choice in event.get("choices") or ():
@@ -121,14 +124,14 @@ async def _read_stream(response: aiohttp.ClientResponse, limit: int, on_text: On
                     text.append(piece)
                     on_text(piece)
         except (AttributeError, TypeError):
-            raise UpstreamError(Trouble.BROKEN, response.status) from None
+            raise UpstreamError(Trouble.BROKEN, response.status, maybe_paid=True) from None
     if not ended and finish is None:
         # It ended early: what came is not an answer.
-        raise UpstreamError(Trouble.TRANSPORT)
+        raise UpstreamError(Trouble.TRANSPORT, maybe_paid=True)
     try:
         message = {"content": "".join(text), "reasoning_content": "".join(reasoning)}
     except TypeError:
-        raise UpstreamError(Trouble.BROKEN, response.status) from None
+        raise UpstreamError(Trouble.BROKEN, response.status, maybe_paid=True) from None
     return {**whole, "choices": [{"message": message, "finish_reason": finish}]}
 
 

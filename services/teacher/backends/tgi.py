@@ -62,7 +62,7 @@ class TgiBackend:
                 response_format=response_format,
             )
         except InferenceTimeoutError:
-            raise UpstreamError(Trouble.TIMEOUT) from None
+            raise UpstreamError(Trouble.TIMEOUT, maybe_paid=True) from None
         except HfHubHTTPError as error:
             try:
                 details = error.response.json()
@@ -70,12 +70,13 @@ class TgiBackend:
                 details = None
             raise from_status(error.response.status_code, error.response.headers.get("Retry-After"), details) from None
         except (ValueError, TypeError, AttributeError):
-            raise UpstreamError(Trouble.BROKEN) from None
+            raise UpstreamError(Trouble.BROKEN, maybe_paid=True) from None
         except Exception as error:
             # The client passes on its HTTP library's own exceptions; which library that is changes with its version.
             if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2"):
                 raise
-            raise UpstreamError(Trouble.TRANSPORT) from None
+            connected = type(error).__name__ not in ("ConnectError", "ConnectTimeout")
+            raise UpstreamError(Trouble.TRANSPORT, maybe_paid=connected) from None
         return read_completion(_plain(body), question.model)
 
     async def close(self) -> None:

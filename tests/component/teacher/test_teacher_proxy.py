@@ -305,6 +305,82 @@ async def test_a_run_stops_at_its_budget_and_other_runs_go_on(make_proxy: MakePr
     assert error.reason == "PRICE_UNKNOWN"
 
 
+async def test_an_answer_that_was_lost_on_its_way_is_booked_at_the_most_that_it_may_have_cost(
+    make_proxy: MakeProxy, teacher: Teacher, valkey: Valkey
+) -> None:
+    stub = await make_proxy(max_attempts=2, max_asks_again=0, request_timeout_seconds=0.4).start()
+    room = Sampling(max_tokens=100)
+    most = 100 * 20 / 1e6  # and ten dollars a million tokens for the prompt, whose tokens are guessed
+
+    async def booked(run: str) -> tuple[int, float, int, float]:
+        usage = await stub.GetUsage(GetUsageRequest(run=run))
+        client = redis.Redis.from_url(valkey.url, decode_responses=True)
+        (name,) = await client.smembers(f"nesycd:teacher:usage:v1:rows:{run}")
+        row = await client.hgetall(name)
+        await client.aclose()
+        failed = sum(row.failed_attempts for row in usage.rows)
+        estimated = int(row.get("estimated_nano_usd", 0)) / 1e9
+        return failed, usage.total.cost_usd, int(row.get("estimated_attempts", 0)), estimated
+
+    teacher.latency = 1.0
+    error = await failure(stub.Generate(ask("late", run="runs/late", sampling=room)))
+    assert error.reason == "TEACHER_UNAVAILABLE"
+    failed, cost, attempts, estimated = await booked("runs/late")
+    assert (failed, attempts) == (2, 2) and estimated == cost
+    assert 2 * most < cost < 2.5 * most
+
+    teacher.latency = 0.0
+    teacher.next.append(refusal(200))
+    assert (await failure(stub.Generate(ask("odd", run="runs/odd", sampling=room)))).reason == "TEACHER_BROKEN_RESPONSE"
+    assert (await booked("runs/odd"))[::2] == (1, 1)
+
+    teacher.next.append(completion("oneCUT"))
+    await failure(streamed(stub, ask("one", run="runs/cut", sampling=room)))
+    failed, cost, attempts, estimated = await booked("runs/cut")
+    assert (failed, attempts) == (1, 1) and cost == pytest.approx(estimated + 0.002)
+
+
+async def test_what_the_teacher_never_had_or_refused_costs_nothing(make_proxy: MakeProxy, teacher: Teacher) -> None:
+    down = await make_proxy(upstream_url="http://127.0.0.1:9", max_attempts=2).start()
+    assert (await failure(down.Generate(ask("a", run="runs/a")))).reason == "TEACHER_UNAVAILABLE"
+    up = await make_proxy(max_attempts=2).start()
+    teacher.next.extend([refusal(503), refusal(429)])
+    await failure(up.Generate(ask("b", run="runs/b")))
+    for run in ("runs/a", "runs/b"):
+        usage = await up.GetUsage(GetUsageRequest(run=run))
+        assert (usage.total.cost_usd, sum(row.failed_attempts for row in usage.rows)) == (0, 0)
+
+
+async def test_answers_that_are_lost_over_and_over_do_not_overrun_a_budget(
+    make_proxy: MakeProxy, teacher: Teacher
+) -> None:
+    stub = await make_proxy(max_attempts=4, request_timeout_seconds=0.2).start()
+    teacher.latency = 0.5
+    budget = {"run": "runs/poor", "run_budget_usd": 0.011, "sampling": Sampling(max_tokens=100)}
+    calls = await asyncio.gather(*(failure(stub.Generate(ask(f"q{i}", **budget))) for i in range(4)))
+    assert {error.reason for error in calls} <= {"BUDGET_EXHAUSTED", "TEACHER_UNAVAILABLE"}
+    assert (await failure(stub.Generate(ask("one more", **budget)))).reason == "BUDGET_EXHAUSTED"
+    assert len(teacher.bodies) == 5  # each may have cost a little more than 0.002
+    assert (await stub.GetUsage(GetUsageRequest(run="runs/poor"))).total.cost_usd <= 0.011
+
+
+async def test_different_default_teachers_are_told_apart_and_the_same_one_is_not(make_proxy: MakeProxy) -> None:
+    async def stands_for(**settings: Any) -> str:
+        stub = await make_proxy(**settings).start()
+        usage = await stub.GetUsage(GetUsageRequest())
+        assert "127.0.0.1" not in usage.default_teacher and KEY not in usage.default_teacher
+        return usage.default_teacher
+
+    first = await stands_for()
+    same = await stands_for(upstream_api_key="another", prices="{}", slots=2)
+    others = [
+        await stands_for(default_model="teacher-2"), await stands_for(upstream_url="http://127.0.0.1:9"),
+        await stands_for(backend="tgi"),
+    ]  # fmt: skip
+    assert first and first == same
+    assert len({first, *others}) == 4
+
+
 async def test_a_batch_gives_results_as_they_are_ready_and_errors_by_row(
     make_proxy: MakeProxy, teacher: Teacher
 ) -> None:
