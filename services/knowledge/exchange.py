@@ -17,8 +17,8 @@ from nesycd.knowledge.v1 import knowledge_pb2 as pb
 
 from services.common.errors import InvalidArgument, NesycdError
 from services.knowledge import names
-from services.knowledge.convert import content_message, kind_of, sources_of, status_of
-from services.knowledge.entries import CONTENT_FIELDS, MAX_COUNT, Entry, EntryKind, EntryStatus, Source
+from services.knowledge.convert import cause_of, content_message, kind_of, sources_of, status_of
+from services.knowledge.entries import CONTENT_FIELDS, MAX_COUNT, Entry, EntryKind, EntryStatus, ReviewCause, Source
 
 MAX_ITEM = 1024 * 1024  # bytes
 _ALL_FIELDS = frozenset(CONTENT_FIELDS)
@@ -175,6 +175,8 @@ def _entry(message: pb.Entry) -> Entry:
         sources=sources_of(message),
         superseded_by=_entry_id(message.superseded_by, "superseded_by"),
         review_reason=message.review_reason,
+        review_cause=cause_of(message.review_cause),
+        conflicts=tuple(_entry_id(name, "conflicting_entries") for name in message.conflicting_entries),
         used=counters.used,
         helpful=counters.helpful,
         harmful=counters.harmful,
@@ -193,7 +195,9 @@ def _entry_id(value: str, field: str) -> str:
 _HEADING = "## "
 _INDEX_HEADING = "### Index text"
 _UNTITLED = "—"
-_KEYS = ("id", "title", "kind", "status", "tags", "review", "superseded by", "counters", "etag", "source")
+_KEYS = (
+    "id", "title", "kind", "status", "tags", "review", "cause", "conflicts", "superseded by", "counters", "etag", "source",
+)  # fmt: skip
 _SOURCE_KEYS = {
     "case": "case_id", "run": "run", "teacher call": "teacher_call", "author": "author", "citation": "citation",
 }  # fmt: skip
@@ -219,6 +223,10 @@ def write_markdown(entry: Entry) -> str:
         lines.append("- tags: " + ", ".join(map(_write_tag, entry.tags)))
     if entry.review_reason:
         lines.append("- review: " + json.dumps(entry.review_reason, ensure_ascii=False))
+    if entry.review_cause:
+        lines.append(f"- cause: {entry.review_cause.name}")
+    if entry.conflicts:
+        lines.append("- conflicts: " + ", ".join(entry.conflicts))
     if entry.superseded_by:
         lines.append(f"- superseded by: {entry.superseded_by}")
     if entry.used or entry.helpful or entry.harmful:
@@ -397,6 +405,14 @@ def _read_point(key: str, value: str) -> dict[str, Any]:
         except ValueError:
             reason = value
         return {"review_reason": str(reason)}
+    if key == "cause":
+        if value.upper() not in ReviewCause.__members__:
+            raise InvalidArgument(
+                f"cause is {names.shown(value, 40)}: use one of {', '.join(ReviewCause.__members__)}", field=key
+            )
+        return {"review_cause": ReviewCause[value.upper()]}
+    if key == "conflicts":
+        return {"conflicts": tuple(_entry_id(part.strip(), "conflicts") for part in value.split(",") if part.strip())}
     if key == "superseded by":
         return {"superseded_by": _entry_id(value, "superseded by")}
     counters = re.fullmatch(r"used (\d{1,18}), helpful (\d{1,18}), harmful (\d{1,18})", value)

@@ -11,17 +11,22 @@ from nesycd.knowledge.v1 import KnowledgeServiceServicer
 from nesycd.knowledge.v1 import knowledge_pb2 as pb
 
 from services.common.errors import InvalidArgument, NesycdError
+from services.common.ordered import map_in_order
 from services.common.pages import decode_page_token, encode_page_token, page_size
 from services.common.rows import row_status
 from services.knowledge import convert, exchange, names
 from services.knowledge.entries import CONTENT_FIELDS, Entry
 from services.knowledge.filters import parse
 from services.knowledge.library import Creation, Feedback, Library
+from services.knowledge.reviews import Decision
 from services.knowledge.search import MAX_TOP_K, Fusion, Query, SearchMode
 
 MAX_BATCH = 1000
 MAX_EXCLUDED = 1000
+MAX_TOP_COUNT = 100
+_SEARCHES_AT_ONCE = 16  # of one BatchSearchEntries
 _EXPORT_PAGE = 500
+_AUDIT_REVISIONS = 100  # a message: a revision may have 20 kB and more
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
@@ -139,7 +144,9 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         paths = _paths(request.update_mask.paths, CONTENT_FIELDS, lambda path: bool(getattr(given, path)))
         wanted = convert.entry_of(given, kb)
         changes: dict[str, Any] = {path: getattr(wanted, path) for path in paths}
-        entry = await self._library.update(kb, entry_id, given.etag, changes, request.author, request.reason)
+        entry = await self._library.update(
+            kb, entry_id, given.etag, changes, request.author, request.reason, request.reviewed
+        )
         return pb.UpdateEntryResponse(entry=convert.entry_message(entry))
 
     async def DeleteEntry(self, request: pb.DeleteEntryRequest, context: Context) -> pb.DeleteEntryResponse:
@@ -161,6 +168,13 @@ class KnowledgeServicer(KnowledgeServiceServicer):
             response.next_page_token = encode_page_token(kind, revisions[size - 1].entry.revision)
         return response
 
+    async def GetEntryRevision(
+        self, request: pb.GetEntryRevisionRequest, context: Context
+    ) -> pb.GetEntryRevisionResponse:
+        """What an entry was at one revision."""
+        revision = await self._library.revision(*names.parse_revision(request.name))
+        return pb.GetEntryRevisionResponse(revision=convert.revision_message(revision))
+
     async def RollbackEntry(self, request: pb.RollbackEntryRequest, context: Context) -> pb.RollbackEntryResponse:
         """Makes an earlier revision the current one, as a new revision."""
         kb, entry_id = names.parse_entry(request.name)
@@ -170,6 +184,45 @@ class KnowledgeServicer(KnowledgeServiceServicer):
             kb, entry_id, request.revision, request.etag, request.author, request.reason
         )
         return pb.RollbackEntryResponse(entry=convert.entry_message(entry))
+
+    async def ListReviews(self, request: pb.ListReviewsRequest, context: Context) -> pb.ListReviewsResponse:
+        """What waits for a person, and why."""
+        kb = names.parse_base(request.parent, "parent")
+        size, kind = page_size(request.page_size), f"reviews:{kb}"
+        after = decode_page_token(kind, request.page_token) or ""
+        reviews = await self._library.reviews(kb, after, size + 1)
+        response = pb.ListReviewsResponse()
+        for review in reviews[:size]:
+            conflicts = map(convert.entry_message, review.conflicts)
+            response.reviews.add(entry=convert.entry_message(review.entry), conflicts=conflicts)
+        if len(reviews) > size:
+            response.next_page_token = encode_page_token(kind, reviews[size - 1].entry.id)
+        return response
+
+    async def ResolveReview(self, request: pb.ResolveReviewRequest, context: Context) -> pb.ResolveReviewResponse:
+        """A person's decision about an entry that waits."""
+        kb, entry_id = names.parse_entry(request.name)
+        if int(request.decision) not in [int(decision) for decision in Decision]:
+            known = ", ".join(f"{decision.value} {decision.name}" for decision in Decision)
+            raise InvalidArgument(f"decision is {request.decision}: use one of {known}", field="decision")
+        if len(request.others) > MAX_BATCH:
+            raise InvalidArgument(
+                f"others has {len(request.others)} names; at most {MAX_BATCH} are allowed", field="others"
+            )
+        others = []
+        for i, name in enumerate(request.others):
+            other_kb, other = names.parse_entry(name, f"others[{i}]")
+            if other_kb != kb:
+                raise InvalidArgument(
+                    f"others[{i}] is of {names.base_name(other_kb)}, not of {names.base_name(kb)}",
+                    field=f"others[{i}]",
+                )
+            others.append(other)
+        decision = Decision(request.decision)
+        entry, changed = await self._library.resolve(
+            kb, entry_id, decision, others, request.etag, request.author, request.reason
+        )
+        return pb.ResolveReviewResponse(entry=convert.entry_message(entry), others=map(convert.entry_message, changed))
 
     async def RecordFeedback(self, request: pb.RecordFeedbackRequest, context: Context) -> pb.RecordFeedbackResponse:
         """Says that entries helped or harmed an answer."""
@@ -198,12 +251,16 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         self, request_iterator: AsyncIterator[pb.BatchSearchEntriesRequest], context: Context
     ) -> AsyncIterator[pb.BatchSearchEntriesResponse]:
         """Many searches over one stream, answered in their order."""
-        async for row in request_iterator:
+
+        async def answer(row: pb.BatchSearchEntriesRequest) -> pb.BatchSearchEntriesResponse:
             try:
                 response = await self.SearchEntries(row.request, context)
-                yield pb.BatchSearchEntriesResponse(row_id=row.row_id, response=response)
+                return pb.BatchSearchEntriesResponse(row_id=row.row_id, response=response)
             except NesycdError as error:
-                yield pb.BatchSearchEntriesResponse(row_id=row.row_id, error=row_status(error))
+                return pb.BatchSearchEntriesResponse(row_id=row.row_id, error=row_status(error))
+
+        async for result in map_in_order(answer, aiter(request_iterator), concurrency=_SEARCHES_AT_ONCE):
+            yield result
 
     async def WatchEntries(
         self, request: pb.WatchEntriesRequest, context: Context
@@ -216,6 +273,38 @@ class KnowledgeServicer(KnowledgeServiceServicer):
             yield pb.WatchEntriesResponse(
                 entry=convert.entry_message(entry), version=version, watch_token=encode_page_token(kind, version)
             )
+
+    async def GetKnowledgeBaseStatistics(
+        self, request: pb.GetKnowledgeBaseStatisticsRequest, context: Context
+    ) -> pb.GetKnowledgeBaseStatisticsResponse:
+        """What a knowledge base holds, in figures."""
+        kb = names.parse_base(request.name)
+        if not 0 <= request.top_count <= MAX_TOP_COUNT:
+            raise InvalidArgument(
+                f"top_count is {request.top_count}: give 1 to {MAX_TOP_COUNT}, or 0 for 10", field="top_count"
+            )
+        base, figures = await self._library.statistics(kb, request.top_count or 10)
+        return pb.GetKnowledgeBaseStatisticsResponse(
+            knowledge_base=convert.base_message(base),
+            by_status={f"ENTRY_STATUS_{status.name}": count for status, count in figures.by_status.items()},
+            by_kind={f"ENTRY_KIND_{kind.name}": count for kind, count in figures.by_kind.items()},
+            tags=[pb.GetKnowledgeBaseStatisticsResponse.TagCount(tag=tag, count=n) for tag, n in figures.tags],
+            counters=pb.Counters(used=figures.used, helpful=figures.helpful, harmful=figures.harmful),
+            most_used=map(convert.entry_message, figures.most_used),
+            most_helpful=map(convert.entry_message, figures.most_helpful),
+            most_harmful=map(convert.entry_message, figures.most_harmful),
+        )
+
+    async def ExportAudit(
+        self, request: pb.ExportAuditRequest, context: Context
+    ) -> AsyncIterator[pb.ExportAuditResponse]:
+        """Every revision of every entry: by entry, then by revision."""
+        kb = names.parse_base(request.parent, "parent")
+        since = convert.time_of(request.since, "since") if request.HasField("since") else 0
+        async for revisions in self._library.audit(kb, since):
+            for start in range(0, len(revisions), _AUDIT_REVISIONS):
+                page = revisions[start : start + _AUDIT_REVISIONS]
+                yield pb.ExportAuditResponse(revisions=map(convert.revision_message, page))
 
     # -- files
 
@@ -236,6 +325,8 @@ class KnowledgeServicer(KnowledgeServiceServicer):
             _items(request_iterator, reader),
             atomic=options.atomic,
             dry_run=options.dry_run,
+            reviewed=options.reviewed,
+            list_changes=options.list_changes,
             author=options.author,
             reason=options.reason,
         )
@@ -248,6 +339,14 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         )
         for problem in report.problems:
             response.problems.add(line=problem.line, error=row_status(problem.error))
+        for change in report.changes:
+            response.changes.add(
+                line=change.line,
+                outcome=int(change.outcome),  # type: ignore[arg-type]
+                entry=convert.entry_message(change.entry),
+                before=None if change.before is None else convert.entry_message(change.before),
+            )
+        response.changes_left_out = report.changes_left_out
         return response
 
     async def ExportEntries(
@@ -271,7 +370,7 @@ def _creation(request: pb.CreateEntryRequest, kb: str) -> Creation:
     if not request.HasField("entry"):
         raise InvalidArgument("entry is missing", field="entry")
     entry = convert.entry_of(request.entry, kb)
-    return Creation(entry, request.entry_id, request.merge, request.author, request.reason)
+    return Creation(entry, request.entry_id, request.merge, request.author, request.reason, request.reviewed)
 
 
 def _paths(given: Iterable[str], known: tuple[str, ...], is_set: Callable[[str], bool]) -> list[str]:
@@ -297,6 +396,8 @@ def _query(request: pb.SearchEntriesRequest) -> Query:
     weight = request.hybrid_weight if request.HasField("hybrid_weight") else 0.5
     if not 0.0 <= weight <= 1.0:
         raise InvalidArgument(f"hybrid_weight is {weight}: give 0 to 1", field="hybrid_weight")
+    if not 0.0 <= request.feedback_weight <= 1.0:
+        raise InvalidArgument(f"feedback_weight is {request.feedback_weight}: give 0 to 1", field="feedback_weight")
     if int(request.mode) not in [int(mode) for mode in SearchMode]:
         raise InvalidArgument(f"mode is {request.mode}, which is none of the contract's", field="mode")
     if int(request.fusion) not in [0, *(int(fusion) for fusion in Fusion)]:
@@ -320,6 +421,7 @@ def _query(request: pb.SearchEntriesRequest) -> Query:
         hybrid_weight=weight,
         fusion=Fusion(request.fusion or Fusion.RELATIVE_SCORE),
         explain=request.explain,
+        feedback_weight=request.feedback_weight,
     )
 
 
