@@ -71,6 +71,21 @@ def content_message(entry: Entry) -> pb.Entry:
     return message
 
 
+# The entries that searches find again and again, by identity: entries never change, and to compare them would take longer
+# than to make the message. The entry is kept with it, so that no other one gets its identity.
+_found: dict[int, tuple[Entry, pb.Entry]] = {}
+_MOST_FOUND = 4096
+
+
+def _found_message(entry: Entry) -> pb.Entry:
+    known = _found.get(id(entry))
+    if known is None or known[0] is not entry:
+        if len(_found) >= _MOST_FOUND:
+            _found.clear()
+        known = _found[id(entry)] = (entry, entry_message(entry))
+    return known[1]
+
+
 def entry_message(entry: Entry) -> pb.Entry:
     """The message of an entry."""
     message = content_message(entry)
@@ -125,7 +140,7 @@ def _cut(text: str, limit: int) -> str:
 
 def hit_message(hit: Hit) -> pb.SearchResult:
     """The message of an entry that was found."""
-    return pb.SearchResult(entry=entry_message(hit.entry), score=hit.score, explanation=hit.explanation)
+    return pb.SearchResult(entry=_found_message(hit.entry), score=hit.score, explanation=hit.explanation)
 
 
 def kind_of(value: int, field: str = "entry.kind") -> EntryKind:

@@ -121,8 +121,9 @@ def words(text: str, limit: int | None = None) -> list[str]:
         text: Any text.
         limit: Only the first so many words; None: all.
     """
-    found = _WORD.finditer(text.lower())
-    return [match.group() for match in (islice(found, limit) if limit is not None else found)]
+    if limit is None:
+        return _WORD.findall(text.lower())
+    return [match.group() for match in islice(_WORD.finditer(text.lower()), limit)]
 
 
 def first_words(text: str, limit: int = MAX_WORDS) -> str:
