@@ -15,8 +15,6 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
-from method import statistics
-
 CONDITIONS = {
     "zero_shot": "zero-shot",
     "general": "CoT-distilled",
@@ -35,6 +33,8 @@ EXPLAINED = {
     "imported": "The same weights, after a domain expert's file with missing facts was imported. Nothing was trained.",
     "edited": "An entry that the question needs was given another value: the share of answers that follow it.",
 }
+_FACTS = ("seen", "held_out")
+_MOST_ENTRIES = 10
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ class Cell:
     high: float
 
     @classmethod
-    def of(cls, rows: Sequence[Mapping[str, Any]]) -> Cell:
-        """The accuracy over answered rows."""
-        mean, low, high = statistics.bootstrap_interval([bool(row["correct"]) for row in rows])
-        return cls(len(rows), mean, low, high)
+    def of(cls, figures: Mapping[str, Any] | None) -> Cell:
+        """The accuracy that the evaluation's summary tells; None: nothing was asked."""
+        figures = figures or {"n": 0, "accuracy": 0.0, "low": 0.0, "high": 0.0}
+        return cls(figures["n"], figures["accuracy"], figures["low"], figures["high"])
 
     def __str__(self) -> str:
         if self.n == 0:
@@ -110,9 +110,9 @@ def collect(run: Mapping[str, Any], stages: Mapping[str, Path]) -> dict[str, Any
         The variables of the templates.
     """
     evaluate = stages["evaluate"]
-    answers = {c: rows for c in CONDITIONS if (rows := read_jsonl(evaluate / f"answers.{c}.jsonl"))}
-    tasks = sorted({row["task"] for rows in answers.values() for row in rows})
-    per_task = {c: {t: Cell.of([r for r in rows if r["task"] == t]) for t in tasks} for c, rows in answers.items()}
+    summary = json.loads((evaluate / "summary.json").read_text(encoding="utf-8"))
+    figures = {c: summary["conditions"][c] for c in CONDITIONS if summary["conditions"].get(c, {}).get("n")}
+    tasks = sorted({task for part in figures.values() for task in part["families"]})
     entries = read_jsonl(stages["extract"] / "entries.jsonl") if "extract" in stages else []
     history = {
         name: read_jsonl(stages[name] / "history.jsonl")
@@ -124,12 +124,16 @@ def collect(run: Mapping[str, Any], stages: Mapping[str, Path]) -> dict[str, Any
         "names": CONDITIONS,
         "explained": EXPLAINED,
         "tasks": tasks,
-        "overall": {c: Cell.of(rows) for c, rows in answers.items()},
-        "per_task": per_task,
-        "held_out": held_out(answers),
-        "comparisons": comparisons(answers),
-        "helped": helped_and_harmed(answers),
-        "examples": examples(answers),
+        "overall": {c: Cell.of(part) for c, part in figures.items()},
+        "per_task": {c: {task: Cell.of(part["families"].get(task)) for task in tasks} for c, part in figures.items()},
+        "held_out": {
+            c: {kind: Cell.of(part["facts"][kind]) for kind in _FACTS}
+            for c, part in figures.items()
+            if c != "edited" and part["facts"].keys() >= set(_FACTS)
+        },
+        "comparisons": summary["comparisons"],
+        "helped": summary["entries"][:_MOST_ENTRIES],
+        "examples": examples({c: read_jsonl(evaluate / f"answers.{c}.jsonl") for c in figures}),
         "knowledge": {
             "entries": len(entries),
             "kinds": Counter(e.get("kind", "").removeprefix("ENTRY_KIND_").lower() for e in entries),
@@ -138,56 +142,6 @@ def collect(run: Mapping[str, Any], stages: Mapping[str, Path]) -> dict[str, Any
         "history": {name: rows for name, rows in history.items() if rows},
         "costs": costs(run.get("stages", [])),
     }
-
-
-def held_out(answers: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, dict[str, Cell]]:
-    """Accuracy on rows whose facts no training row has, and on the others, by condition."""
-    table = {}
-    for condition, rows in answers.items():
-        split = {kind: [r for r in rows if r.get("facts") == kind] for kind in ("seen", "held_out")}
-        if condition != "edited" and all(split.values()):
-            table[condition] = {kind: Cell.of(part) for kind, part in split.items()}
-    return table
-
-
-def comparisons(answers: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Paired comparisons of conditions on the rows that both answered."""
-    pairs = [("augmented", "general"), ("imported", "general"), ("imported", "augmented"), ("shuffled", "general")]
-    table = []
-    for one, other in pairs:
-        if one not in answers or other not in answers:
-            continue
-        right = {c: {r["id"]: bool(r["correct"]) for r in answers[c]} for c in (one, other)}
-        shared = sorted(right[one].keys() & right[other].keys())
-        a, b = [right[one][i] for i in shared], [right[other][i] for i in shared]
-        difference, low, high = statistics.paired_difference(a, b)
-        row = {"one": one, "other": other, "n": len(shared), "difference": difference, "low": low, "high": high}
-        table.append({**row, "p": statistics.mcnemar(a, b)})
-    return table
-
-
-def helped_and_harmed(answers: Mapping[str, Sequence[Mapping[str, Any]]], most: int = 10) -> list[dict[str, Any]]:
-    """Entries by how often a question that read them was right with knowledge and wrong without, and the reverse.
-
-    Args:
-        answers: Answered rows by condition.
-        most: How many entries to list.
-
-    Returns:
-        The most telling entries: text, used, helped, harmed.
-    """
-    reading = answers.get("imported") or answers.get("augmented") or []
-    without = {row["id"]: bool(row["correct"]) for row in answers.get("general", [])}
-    table: dict[str, dict[str, Any]] = {}
-    for row in reading:
-        for entry in row.get("entries", []):
-            line = table.setdefault(entry["text"], {"text": entry["text"], "used": 0, "helped": 0, "harmed": 0})
-            line["used"] += 1
-            if row["id"] in without:
-                line["helped"] += bool(row["correct"]) and not without[row["id"]]
-                line["harmed"] += without[row["id"]] and not row["correct"]
-    ranked = sorted(table.values(), key=lambda line: (-(line["helped"] + line["harmed"]), -line["used"], line["text"]))
-    return ranked[:most]
 
 
 def examples(answers: Mapping[str, Sequence[Mapping[str, Any]]], per_kind: int = 3) -> list[dict[str, Any]]:

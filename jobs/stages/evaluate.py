@@ -68,7 +68,7 @@ async def run(context: Context) -> dict[str, Any]:
     evaluation = _Evaluation(context)
     for condition in evaluation.conditions:
         await getattr(evaluation, condition)()
-    summary = evaluation.summary()
+    summary = summarise(evaluation.answers, evaluation.import_told)
     context.folder.write("summary.json", json.dumps(summary, indent=2, ensure_ascii=False).encode())
     return {"accuracy": {name: part["accuracy"] for name, part in summary["conditions"].items()}}
 
@@ -103,6 +103,7 @@ class _Evaluation:
         full = sum(condition != "edited" for condition in self.conditions) * len(self.rows)
         self.total = full + (context.spec.evaluate.edited_rows if "edited" in self.conditions else 0)
         self.done = 0
+        self.import_told: dict[str, Any] = {}
 
     @property
     def best(self) -> str:
@@ -160,6 +161,7 @@ class _Evaluation:
             told = {"created": made.created, "updated": made.updated, "merged": made.merged, "unchanged": made.unchanged,
                     "for_review": made.for_review}  # fmt: skip
             folder.write("work/imported.json", json.dumps(told).encode())
+        self.import_told = json.loads(folder.read("work/imported.json"))
         await self.augmented("imported")
 
     async def edited(self) -> None:
@@ -216,30 +218,30 @@ class _Evaluation:
         await load_adapter(self.context, adapter)
         return adapter
 
-    # --- figures
 
-    def summary(self) -> dict[str, Any]:
-        """All figures of the evaluation."""
-        summary: dict[str, Any] = {
-            "conditions": {name: _figures(answers) for name, answers in self.answers.items()},
-            "comparisons": [
-                compare(a, self.answers[a], b, self.answers[b])
-                for a, b in _COMPARED
-                if a in self.answers and b in self.answers
-            ],
-            "entries": helped_and_harmed(self.answers.get(self.best, []), self.answers.get("general", [])),
-        }
-        if "imported" in self.answers and "augmented" in self.answers:
-            held_out = {a["id"] for a in self.answers["imported"] if a.get("facts") == "held_out"}
-            before = [a for a in self.answers["augmented"] if a["id"] in held_out]
-            after = [a for a in self.answers["imported"] if a["id"] in held_out]
-            summary["imported"] = {
-                "file": json.loads(self.context.folder.read("work/imported.json")), "n": len(after),
-                "before": _share(before), "after": _share(after),
-            }  # fmt: skip
-        if "edited" in self.answers:
-            summary["edited"] = {"n": len(self.answers["edited"]), "followed": _share(self.answers["edited"])}
-        return summary
+def summarise(answers: Mapping[str, Sequence[Mapping[str, Any]]], imported: Mapping[str, Any]) -> dict[str, Any]:
+    """All figures of an evaluation; the report tells these and makes none of its own.
+
+    Args:
+        answers: The answers under each condition.
+        imported: What the import of the expert's file did; empty where there was none.
+    """
+    best = answers.get("imported") or answers.get("augmented") or []
+    summary: dict[str, Any] = {
+        "conditions": {name: _figures(rows) for name, rows in answers.items()},
+        "comparisons": [compare(a, answers[a], b, answers[b]) for a, b in _COMPARED if a in answers and b in answers],
+        "entries": helped_and_harmed(best, answers.get("general", [])),
+    }
+    if "imported" in answers and "augmented" in answers:
+        held_out = {a["id"] for a in answers["imported"] if a.get("facts") == "held_out"}
+        before = [a for a in answers["augmented"] if a["id"] in held_out]
+        after = [a for a in answers["imported"] if a["id"] in held_out]
+        summary["imported"] = {
+            "file": dict(imported), "n": len(after), "before": _share(before), "after": _share(after),
+        }  # fmt: skip
+    if "edited" in answers:
+        summary["edited"] = {"n": len(answers["edited"]), "followed": _share(answers["edited"])}
+    return summary
 
 
 def derangement(count: int, seed: int) -> list[int]:

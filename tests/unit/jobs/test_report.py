@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from jobs.report import Cell, helped_and_harmed, write_report
+from jobs.report import Cell, write_report
+from jobs.stages.evaluate import summarise
 
 
 def answered(condition: str, right: list[bool], text: str = "so 3 x 8 = 24.") -> list[dict[str, Any]]:
     return [
         {
             "id": f"row-{i}", "task": "legs" if i % 2 else "units", "question": f"How many {i}?", "gold": "24",
-            "answer": "24" if ok else "3", "text": text, "correct": ok, "facts": "held_out" if i > 2 else "seen",
+            "answer": "24" if ok else "3", "text": text, "correct": ok, "seconds": 0.1, "prompt_tokens": 9, "completion_tokens": 3, "facts": "held_out" if i > 2 else "seen",
             "entries": [] if condition == "general" else [{"name": "n", "text": "Spiders have 8 legs."}],
         }
         for i, ok in enumerate(right)
@@ -33,6 +34,7 @@ def stages(tmp_path: Path) -> dict[str, Path]:
     }
     for condition, rows in conditions.items():
         (evaluate / f"answers.{condition}.jsonl").write_text("\n".join(json.dumps(r) for r in rows))
+    (evaluate / "summary.json").write_text(json.dumps(summarise(conditions, {})))
     (extract / "entries.jsonl").write_text(json.dumps({"kind": "ENTRY_KIND_FACT", "text": "x", "sources": [{}, {}]}))
     (train / "history.jsonl").write_text(
         json.dumps({"step": 1, "loss": 2.5}) + "\n" + json.dumps({"step": 2, "loss": 1.0})
@@ -70,11 +72,23 @@ def test_the_page_needs_no_other_file_and_no_network(stages: dict[str, Path], tm
     assert "<svg" in page and "src=" not in page and "<link" not in page and "@import" not in page
 
 
-def test_an_entry_helped_where_the_answer_is_right_only_with_it_and_harmed_where_only_without_it() -> None:
-    rows = {"general": answered("general", [True, False]), "imported": answered("imported", [False, True])}
-    [line] = helped_and_harmed(rows)
-    assert (line["used"], line["helped"], line["harmed"]) == (2, 1, 1)
+def test_every_figure_is_the_evaluations_own(stages: dict[str, Path], tmp_path: Path) -> None:
+    file = stages["evaluate"] / "summary.json"
+    summary = json.loads(file.read_text())
+    summary["conditions"]["general"] |= {"accuracy": 0.41, "low": 0.12, "high": 0.93}
+    summary["conditions"]["general"]["families"]["legs"] |= {"accuracy": 0.57}
+    summary["conditions"]["imported"]["facts"]["held_out"] |= {"accuracy": 0.64}
+    summary["comparisons"] = [
+        {"a": "imported", "b": "general", "n": 4, "difference": 0.33, "low": 0.22, "high": 0.44, "p": 0.0123}
+    ]
+    summary["entries"] = [{"name": "n", "text": "Spiders have 8 legs.", "used": 71, "helped": 52, "harmed": 13}]
+    file.write_text(json.dumps(summary))
+    write_report(RUN, stages, tmp_path)
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / name).read_text()
+        for figure in ("41%", "12%", "93%", "57%", "64%", "33", "0.012", "71", "52", "13"):
+            assert figure in text, (name, figure)
 
 
 def test_no_rows_give_a_dash_and_not_a_number() -> None:
-    assert str(Cell.of([])) == "-"
+    assert str(Cell.of(None)) == "-"
