@@ -202,7 +202,7 @@ async def case_the_next_search_sees_a_change(kb: Base) -> None:
     await kb.call("SearchEntries", query="round", explain=True)
 
 
-@scores_within(0.1)
+@scores_within(0.2)
 async def case_scores_follow_updates_and_retirements(kb: Base) -> None:
     entries = await kb.fill(corpus(40, seed=3))
     for entry in entries[:10]:
