@@ -27,12 +27,14 @@ def encode_page_token(kind: str, payload: Any) -> str:
     return base64.urlsafe_b64encode(_checksum(body) + body).decode().rstrip("=")
 
 
-def decode_page_token(kind: str, token: str) -> Any:
+def decode_page_token(kind: str, token: str, form: type = object) -> Any:
     """Unpacks a token of the same list.
 
     Args:
         kind: As given to `encode_page_token`.
         token: What the caller sent; "" is the first page.
+        form: The payload's type, for a token can be forged: str is an id of ASCII, int a number that is not negative
+            and fits into 64 bits.
 
     Returns:
         The payload, or None for the first page.
@@ -48,6 +50,8 @@ def decode_page_token(kind: str, token: str) -> Any:
         if check != _checksum(body):
             raise ValueError("checksum")
         owner, payload = json.loads(body.decode("utf-8", "surrogatepass"))
+        if not isinstance(payload, form) or not _is_sound(payload, form):
+            raise ValueError("payload")
     except (ValueError, TypeError, binascii.Error, RecursionError):
         raise InvalidArgument(
             "page_token is damaged: pass next_page_token on as it came", reason="INVALID_PAGE_TOKEN", field="page_token"
@@ -70,6 +74,12 @@ def page_size(requested: int, *, default: int = 50, maximum: int = 1000) -> int:
     if requested < 0:
         raise InvalidArgument(f"page_size is {requested}: it must not be negative", field="page_size")
     return min(requested or default, maximum)
+
+
+def _is_sound(payload: Any, form: type) -> bool:
+    if form is str:
+        return payload.isascii() and payload.isprintable() and len(payload) <= 256
+    return form is not int or (payload is not True and payload is not False and 0 <= payload < 2**63)
 
 
 def _digest(kind: str) -> str:

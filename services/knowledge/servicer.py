@@ -60,7 +60,7 @@ class KnowledgeServicer(KnowledgeServiceServicer):
     ) -> pb.ListKnowledgeBasesResponse:
         """All knowledge bases, by id."""
         size = page_size(request.page_size)
-        after = decode_page_token("knowledgeBases", request.page_token) or ""
+        after = decode_page_token("knowledgeBases", request.page_token, str) or ""
         bases = [base for base in await self._library.bases() if base.id > after]
         response = pb.ListKnowledgeBasesResponse(knowledge_bases=map(convert.base_message, bases[:size]))
         if len(bases) > size:
@@ -130,7 +130,7 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         kb = names.parse_base(request.parent, "parent")
         size, where = page_size(request.page_size), parse(request.filter)
         kind = f"entries:{kb}:{request.filter}"
-        after = decode_page_token(kind, request.page_token) or ""
+        after = decode_page_token(kind, request.page_token, str) or ""
         entries = await self._library.entries(kb, after, size + 1, where)
         response = pb.ListEntriesResponse(entries=map(convert.entry_message, entries[:size]))
         if len(entries) > size:
@@ -161,7 +161,7 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         """What an entry was, newest first."""
         kb, entry_id = names.parse_entry(request.parent, "parent")
         size, kind = page_size(request.page_size), f"revisions:{kb}:{entry_id}"
-        before = decode_page_token(kind, request.page_token) or 2**62
+        before = decode_page_token(kind, request.page_token, int) or 2**62
         revisions = await self._library.revisions(kb, entry_id, before, size + 1)
         response = pb.ListEntryRevisionsResponse(revisions=map(convert.revision_message, revisions[:size]))
         if len(revisions) > size:
@@ -189,7 +189,7 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         """What waits for a person, and why."""
         kb = names.parse_base(request.parent, "parent")
         size, kind = page_size(request.page_size), f"reviews:{kb}"
-        after = decode_page_token(kind, request.page_token) or ""
+        after = decode_page_token(kind, request.page_token, str) or ""
         reviews = await self._library.reviews(kb, after, size + 1)
         response = pb.ListReviewsResponse()
         for review in reviews[:size]:
@@ -268,7 +268,7 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         """Changes since a token, and those to come."""
         kb = names.parse_base(request.parent, "parent")
         kind = f"watch:{kb}"
-        since = decode_page_token(kind, request.watch_token)
+        since = decode_page_token(kind, request.watch_token, int)
         async for version, entry in self._library.changes(kb, since):
             yield pb.WatchEntriesResponse(
                 entry=convert.entry_message(entry), version=version, watch_token=encode_page_token(kind, version)

@@ -187,7 +187,7 @@ class StudentServicer(student.StudentServiceServicer):
     ) -> student.ListAdaptersResponse:
         """What is loaded."""
         size = page_size(request.page_size)
-        after = decode_page_token("adapters", request.page_token) or ""
+        after = decode_page_token("adapters", request.page_token, str) or ""
         left = [info for info in self._core.adapters.loaded() if info.name > after]
         return student.ListAdaptersResponse(
             adapters=[_adapter_to_proto(info) for info in left[:size]],
