@@ -212,7 +212,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         context.set_trailing_metadata(((call_context.REQUEST_ID_KEY, request_id),))
 
         code, facts = "OK", {}
-        in_flight = metrics.IN_FLIGHT.labels(method)
+        in_flight = metrics.in_flight(method)
         in_flight.inc()
         try:
             self._authenticate(method, metadata)
@@ -255,8 +255,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         finally:
             in_flight.dec()
             seconds = time.perf_counter() - started
-            metrics.CALLS.labels(method, code).inc()
-            metrics.SECONDS.labels(method, code).observe(seconds)
+            calls, histogram = metrics.ended(method, code)
+            calls.inc()
+            histogram.observe(seconds)
             _report(method, code, seconds, context, facts)
 
     def _authenticate(self, method: str, metadata: dict[str, Any]) -> None:

@@ -8,7 +8,6 @@ without its lossy coding of lengths.)
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -125,14 +124,14 @@ class Bm25:
                 array[at] = array[last]
             self._sizes[word] -= 1
 
-    def _known(self, words: Sequence[str]) -> list[tuple[str, int, int]]:
-        """The words that some document has: word, its number, how often it is asked for."""
-        counts = Counter(words).items()
-        known = ((word, self._words.get(word), times) for word, times in counts)
-        return [(word, at, times) for word, at, times in known if at is not None and self._sizes[at]]
-
-    def _idf(self, size: int) -> float:
-        return math.log(1.0 + (self._count - size + 0.5) / (size + 0.5))
+    def _known(self, words: Sequence[str]) -> tuple[list[str], _Ints, NDArray[np.float64]]:
+        """The words that some document has, their numbers, and how much each says: idf times how often it is asked for."""
+        counts = Counter(words)
+        known = [word for word in counts if word in self._words]
+        numbers = np.array([self._words[word] for word in known], np.int64)
+        sizes = self._sizes[numbers]
+        times = np.array([counts[word] for word in known], np.float64)
+        return known, numbers, times * np.log(1.0 + (self._count - sizes + 0.5) / (sizes + 0.5))
 
     def _document_norms(self) -> NDArray[np.float64]:
         if self._norms is None:
@@ -144,36 +143,32 @@ class Bm25:
     def scores(self, words: Sequence[str]) -> NDArray[np.float64]:
         """The score of every document; 0 where it has none of the words."""
         scores = np.zeros(self._count)
-        known = self._known(words)
-        if known:
-            numbers = np.array([at for _, at, _ in known], np.int64)
-            sizes = self._sizes[numbers]
-            weights = np.array(
-                [times * self._idf(size) for (_, _, times), size in zip(known, sizes.tolist(), strict=True)]
-            )
-            self._add_words(
-                scores,
-                self._starts[numbers],
-                sizes,
-                weights,
-                self._documents,
-                self._frequencies,
-                self._document_norms(),
-            )
+        _, numbers, weights = self._known(words)
+        self._add_words(
+            scores,
+            self._starts[numbers],
+            self._sizes[numbers],
+            weights,
+            self._documents,
+            self._frequencies,
+            self._document_norms(),
+        )
         return scores
 
     def explain(self, words: Sequence[str], document: int) -> str:
         """How a document's score came about, the words that say most first."""
         norm = float(self._document_norms()[document])
         parts: list[tuple[float, str]] = []
-        for word, number, times in self._known(words):
+        known, numbers, weights = self._known(words)
+        counts = Counter(words)
+        for word, number, weight in zip(known, numbers.tolist(), weights.tolist(), strict=True):
             start, size = int(self._starts[number]), int(self._sizes[number])
             found = np.flatnonzero(self._documents[start : start + size] == document)
             if not len(found):
                 continue
             tf = int(self._frequencies[start + found[0]])
-            part = times * self._idf(size) * tf / (tf + norm)
-            twice = f", {times} times in the query" if times > 1 else ""
+            part = weight * tf / (tf + norm)
+            twice = f", {counts[word]} times in the query" if counts[word] > 1 else ""
             parts.append((part, f"{part:.4g} {word} (tf {tf}, in {size} of {self._count}{twice})"))
         return "bm25 = " + " + ".join(text for _, text in sorted(parts, key=lambda part: -part[0])[:20])
 
