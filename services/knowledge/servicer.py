@@ -130,7 +130,7 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         kb = names.parse_base(request.parent, "parent")
         size, where = page_size(request.page_size), parse(request.filter)
         kind = f"entries:{kb}:{request.filter}"
-        after = decode_page_token(kind, request.page_token, str) or ""
+        after = _after(kind, request.page_token)
         entries = await self._library.entries(kb, after, size + 1, where)
         response = pb.ListEntriesResponse(entries=map(convert.entry_message, entries[:size]))
         if len(entries) > size:
@@ -189,7 +189,7 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         """What waits for a person, and why."""
         kb = names.parse_base(request.parent, "parent")
         size, kind = page_size(request.page_size), f"reviews:{kb}"
-        after = decode_page_token(kind, request.page_token, str) or ""
+        after = _after(kind, request.page_token)
         reviews = await self._library.reviews(kb, after, size + 1)
         response = pb.ListReviewsResponse()
         for review in reviews[:size]:
@@ -364,6 +364,17 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         while entries := await self._library.entries(kb, after, _EXPORT_PAGE, where):
             yield pb.ExportEntriesResponse(data="".join(map(write, entries)).encode())
             after = entries[-1].id
+
+
+def _after(kind: str, token: str) -> str:
+    """The id of the entry that ended the last page."""
+    after = decode_page_token(kind, token, str)
+    try:
+        return names.entry_id(after) if after is not None else ""
+    except InvalidArgument:
+        raise InvalidArgument(
+            "page_token is damaged: pass next_page_token on as it came", reason="INVALID_PAGE_TOKEN", field="page_token"
+        ) from None
 
 
 def _creation(request: pb.CreateEntryRequest, kb: str) -> Creation:
