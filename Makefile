@@ -66,8 +66,9 @@ test-unit: setup ## Unit and contract tests, under a minute
 test-component: setup test-weaviate ## Real servers as processes, faults, kill -9
 	@$(BIN)/pytest tests/component
 
-test-faults: setup ## kill -9 of everything, twenty times at each stage (long)
+test-faults: setup test-weaviate ## kill -9 of everything, twenty times at each stage (long)
 	@$(BIN)/pytest tests/component/faults -m "slow or not slow" --timeout 3600
+	@$(BIN)/pytest tests/component/knowledge -m slow
 
 bench: setup test-weaviate ## The knowledge store's benchmark: both back-ends, interleaved, medians (long)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m bench.knowledge
