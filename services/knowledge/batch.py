@@ -118,13 +118,19 @@ class Batch:
         return min(found, key=lambda e: (_IN_USE_FIRST.index(e.status), e.id), default=None)
 
     def alike(self, entry: Entry) -> list[Entry]:
-        """Entries that may repeat or contradict this one, as they will be, by id."""
-        ids = set(self._near.get(entry.text, ()))
-        for key in entry.claim_keys:
-            ids.update(self._stored_claims.get(key, ()), self._claims.get(key, ()))
+        """Other entries that have a claim key in common with this one, as they will be, by id."""
+        keys = set(entry.claim_keys)
+        ids = {i for key in keys for i in (*self._stored_claims.get(key, ()), *self._claims.get(key, ()))}
+        return [other for other in self._others(entry, ids) if keys.intersection(other.claim_keys)]
+
+    def near(self, entry: Entry) -> list[Entry]:
+        """Other facts whose vectors are near, as they will be, by id."""
         vector = self.vectors.get(entry.text) if _is_plain_fact(entry) else None
-        if vector is not None:
-            ids.update(self._fresh.near(vector))
+        if vector is None:
+            return []
+        return self._others(entry, {*self._near.get(entry.text, ()), *self._fresh.near(vector)})
+
+    def _others(self, entry: Entry, ids: set[str]) -> list[Entry]:
         return [e for entry_id in sorted(ids - {entry.id}) if (e := self.entry(entry_id)) is not None]
 
     def put(self, entry: Entry, author: str, reason: str) -> Entry:

@@ -32,10 +32,10 @@ class Likeness(Enum):
     CONTRADICTS = 2
 
 
-# A number with its sign, a word with its contraction or possessive, or a sign that means something in a formula.
+# A number with its sign, a word with its contraction or possessive, or a sign that may mean something.
 _TOKEN = re.compile(
     r"(?:(?<=[\s(=])|^)[-−]?\d+(?:[.,]\d+)*(?![^\W_])|\d+(?:[.,]\d+)*(?![^\W_])|[^\W_]+(?:['’][^\W\d_]+)?"
-    r"|(?<=[\s(])[-−](?=[^\W_(])|(?<=\s)[-−](?=\s)|[+*/^=<>≤≥≠±√×÷·→↔⇒⇔∧∨¬∈⊂∪∩%$€£°!|~]"
+    r"|(?<=[\s(])[-−](?=[^\W_(])|(?<=\s)[-−](?=\s)|[^\w\s.,;:!\"'“”‘’«»…–—−-]"
 )
 _PLURALS = {
     "feet": "foot", "men": "man", "women": "woman", "children": "child", "mice": "mouse", "teeth": "tooth",
@@ -62,6 +62,7 @@ _VERBS = frozenset(
 _NEGATIONS = frozenset(("not", "never", "no", "neither", "nor", "none", "nobody", "nothing"))
 _SILENT = frozenset("of there do does did all every each which that who being having".split())
 _ABOUT = frozenset("about approximately approx around roughly nearly almost exactly only precisely just to".split())
+_BEFORE_NUMBERS = frozenset("$€£¥≈~")
 # With one of these a statement does not exclude another one.
 _HEDGES = frozenset(
     "may might some sometimes often usually many most few several or either e.g example instance such typically "
@@ -196,11 +197,15 @@ def is_similar(new: str, old: str) -> bool:
         return False
     if sorted(w.text for w in one.words if w.is_number) != sorted(w.text for w in other.words if w.is_number):
         return False
-    mine, theirs = set(_texts(one.words)), set(_texts(other.words))
-    overlap = len(mine & theirs) / max(1, len(mine | theirs))
     # What stands before the verb is what is spoken of.
     if one.verb > 0 and other.verb > 0 and set(one.order[: one.verb]) != set(other.order[: other.verb]):
         return False
+    mine, theirs = set(one.order), set(other.order)
+    common = mine & theirs
+    # "Dogs chase cats" is not what "Cats chase dogs" says.
+    if [text for text in one.order if text in common] != [text for text in other.order if text in common]:
+        return False
+    overlap = len(common) / max(1, len(mine | theirs))
     if mine <= theirs or theirs <= mine:
         return overlap >= _MIN_CONTAINED
     names = {word.text for word in (*one.words, *other.words) if word.is_name}
@@ -306,7 +311,7 @@ def _claim(text: str) -> _Claim:
             word = _Word(_singular(plain), is_name=place > 0 and raw[:1].isupper())
         words.append(word)
         order.append(word.text)
-        after_verb = False
+        after_verb = after_verb and piece in _BEFORE_NUMBERS
         before = piece
     return _Claim(tuple(words), tuple(order), verb, negations, is_hedged, _role(text) if words else None)
 

@@ -855,7 +855,9 @@ def _screened(batch: Batch, entry: Entry, reviewed: bool, ignored: Collection[st
         return entry
     if entry.review_cause is not ReviewCause.NONE or entry.conflicts:
         return entry  # an export says what it waits for
-    return waiting(entry, (other for other in batch.alike(entry) if other.id not in ignored)) or entry
+    alike = (other for other in batch.alike(entry) if other.id not in ignored)
+    near = (other for other in batch.near(entry) if other.id not in ignored)
+    return waiting(entry, alike, near) or entry
 
 
 def _check_successor(batch: Batch, entry: Entry) -> None:

@@ -12,6 +12,7 @@ from services.knowledge import hygiene, names, reasons
 from services.knowledge.entries import MAX_CONFLICTS, Entry, EntryKind, EntryStatus, ReviewCause, with_sources
 from services.knowledge.hygiene import Likeness
 
+_IN_USE = (EntryStatus.ACTIVE, EntryStatus.DRAFT)
 _SHOWN = 160  # characters of another entry's text in a reason
 
 
@@ -32,31 +33,36 @@ class Review:
     conflicts: tuple[Entry, ...]
 
 
-def waiting(entry: Entry, others: Iterable[Entry]) -> Entry | None:
+def waiting(entry: Entry, alike: Iterable[Entry], near: Iterable[Entry]) -> Entry | None:
     """The entry as a DRAFT that says what it repeats or contradicts, or None where it does neither.
 
     Args:
         entry: The new entry.
-        others: Entries that have a claim key in common with it, or whose vector is near.
+        alike: Entries that have a claim key in common with it.
+        near: Entries whose vectors are near.
     """
-    repeated: list[Entry] = []
+    repeated: dict[str, Entry] = {}
     contradicted: list[Entry] = []
-    for other in others:
-        if other.id == entry.id or other.kind is not entry.kind:
+    is_fact = entry.kind is EntryKind.FACT
+    for other in alike:
+        if other.kind is not entry.kind:
             continue
         likeness = hygiene.compare(entry.text, other.text)
-        is_fact = entry.kind is EntryKind.FACT
-        if likeness is Likeness.CONTRADICTS:
-            if is_fact and other.status in (EntryStatus.ACTIVE, EntryStatus.DRAFT):
-                contradicted.append(other)
-        elif likeness is Likeness.REPEATS or (is_fact and hygiene.is_similar(entry.text, other.text)):
+        if likeness is Likeness.REPEATS:
             # What a person retired must not come back in other words either.
-            repeated.append(other)
+            repeated[other.id] = other
+        elif likeness is Likeness.CONTRADICTS and is_fact and other.status in _IN_USE:
+            contradicted.append(other)
+    for other in near:
+        if is_fact and other.kind is entry.kind and hygiene.is_similar(entry.text, other.text):
+            repeated.setdefault(other.id, other)
     if not repeated and not contradicted:
         return None
-    for found in (repeated, contradicted):
-        found.sort(key=lambda other: (other.status is not EntryStatus.ACTIVE, other.id))
-    conflicts = [*contradicted, *repeated]
+    conflicts = [
+        other
+        for found in (contradicted, [other for other in repeated.values() if other not in contradicted])
+        for other in sorted(found, key=lambda other: (other.status is not EntryStatus.ACTIVE, other.id))
+    ]
     return dataclasses.replace(
         entry,
         status=EntryStatus.DRAFT,

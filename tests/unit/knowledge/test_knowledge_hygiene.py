@@ -31,6 +31,7 @@ PAIRS = [
     (CONTRADICTS, "A spider has 8 legs.", "Spiders have six legs."),
     (CONTRADICTS, "A chain is 66 feet.", "A chain is 60 feet."),
     (CONTRADICTS, "A chain is 66 feet.", "A chain is about 70 feet."),
+    (CONTRADICTS, "A stamp costs $5.", "A stamp costs $6."),
     (CONTRADICTS, "There are 12 months in a year.", "There are 13 months in a year."),
     (CONTRADICTS, "The Battle of Hastings was fought in 1066.", "The Battle of Hastings was fought in 1067."),
     (CONTRADICTS, "The capital of Australia is Canberra.", "The capital of Australia is Sydney."),
@@ -79,6 +80,8 @@ PAIRS = [
     (NONE, "All squares are rectangles that have equal sides.", "All rectangles that have equal sides are squares only."),
     (NONE, "(a + b)^2 = a^2 + 2ab + b^2", "(a - b)^2 = a^2 - 2ab + b^2"),
     (NONE, "True and False is False.", "True or False is True."),
+    (NONE, 'Pop out "[", "(" one by one.', 'Pop out "(", "[" one by one.'),
+    (NONE, 'The ordering is "hawk ? robin owl".', 'The ordering is "hawk robin ? owl".'),
     # Nothing to go by.
     (NONE, "x = 5", "x = 6"),
     (NONE, "???", "!!!"),
@@ -103,6 +106,7 @@ SIMILAR = [
     (False, "Shakespeare is the author of the tragedy Hamlet in English.", "Shakespeare is the author of the tragedy Othello in English."),
     (False, "A chain is 66 feet.", "A furlong is 66 feet."),
     (False, "Dogs chase cats.", "Dogs chase cars."),
+    (False, "Dogs chase cats.", "Cats chase dogs."),
 ]  # fmt: skip
 
 
