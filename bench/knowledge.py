@@ -233,13 +233,14 @@ def _updates(stub: KnowledgeServiceStub, count: int) -> list[float]:
     return found
 
 
-def _call(address: str, questions: list[str], seed: int, seconds: float, out: Any) -> None:
+def _call(address: str, questions: list[str], seed: int, seconds: float, begun: Any, out: Any) -> None:
     """A caller in a process of its own: how many searches it made."""
     random_ = random.Random(seed)
     with grpc.insecure_channel(address) as channel:
         stub = KnowledgeServiceStub(channel)
         stub.SearchEntries(request(questions[0]))
-        out.put(None)
+        begun.put(seed)
+        time.sleep(1)
         until, count = time.monotonic() + seconds, 0
         while time.monotonic() < until:
             stub.SearchEntries(request(random_.choice(questions)))
@@ -255,16 +256,16 @@ def callers(corpus: Corpus, folder: Path, count: int = SMALL, number: int = 8, s
     fill(data, corpus, count)
     with running(server(data)) as (_, handle):
         context = multiprocessing.get_context("spawn")
-        out = context.Queue()
+        begun, out = context.Queue(), context.Queue()
         address = f"127.0.0.1:{next(c.laddr.port for c in handle.net_connections('tcp') if c.status == 'LISTEN')}"
         work = [
-            context.Process(target=_call, args=(address, corpus.questions, seed, seconds, out))
+            context.Process(target=_call, args=(address, corpus.questions, seed, seconds, begun, out))
             for seed in range(number)
         ]
         for one in work:
             one.start()
         for _ in work:
-            out.get(timeout=60)
+            begun.get(timeout=120)
         _say(f"callers: {number} are calling for {seconds:g} s")
         before = cpu(handle)
         total = sum(out.get(timeout=seconds + 60) for _ in work)

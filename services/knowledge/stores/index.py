@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_right, insort
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -22,7 +22,8 @@ from services.knowledge.stores.cosine import Vectors
 from services.knowledge.stores.kernels import NUMPY, Kernels
 from services.knowledge.stores.locks import SharedLock
 
-_KEPT_FILTERS = 32  # whose refusals are remembered
+_KEPT_FILTERS = 32  # whose verdicts are remembered
+_UNKNOWN, _ACCEPTED, _REFUSED = 0, 1, 2
 _CHEAP = 10_000_000  # characters of the query times entries; about a millisecond
 
 
@@ -59,10 +60,10 @@ class Index:
         self._vectors = Vectors(kernels)
         self._active = np.zeros(16, np.bool_)
         self._every = np.ones(16, np.bool_)
-        self._nothing = np.zeros(16, np.bool_)
+        self._unknown = np.zeros(16, np.int8)
         self._changed = np.zeros(16, np.int64)
-        # Slots that a filter was seen to refuse: callers repeat their filters, and looking at an entry is slow.
-        self._refused: dict[Filter, NDArray[np.bool_]] = {}
+        # What filters were seen to say of slots: callers repeat their filters, and looking at an entry is slow.
+        self._verdicts: dict[Filter, NDArray[np.int8]] = {}
         self.version = 0
         self.active_count = 0
 
@@ -77,9 +78,11 @@ class Index:
     def by_key(self, key: str) -> list[Entry]:
         """Entries that have a key, by id."""
         with self._lock.reading():
-            slots = self._keys.get(key, set())
-            found = (self._entries[slot] for slot in ((slots,) if isinstance(slots, int) else slots))
-            return sorted(found, key=lambda entry: entry.id)
+            return sorted((self._entries[slot] for slot in self._having(key)), key=lambda entry: entry.id)
+
+    def _having(self, key: str) -> Collection[int]:
+        slots = self._keys.get(key, ())
+        return (slots,) if isinstance(slots, int) else slots
 
     def page(self, after: str, limit: int, where: Filter | None) -> list[Entry]:
         """Entries that fit, by id, after an id."""
@@ -116,8 +119,10 @@ class Index:
                     before = self._entries[slot]
                     self._entries[slot] = entry
                     if (before.kind, before.text) != (entry.kind, entry.text):
-                        self._forget(before, slot)
-                self._remember(change.keys, slot)
+                        self._forget((before.fact_key, *before.claim_keys), slot)
+                    if before.sources != entry.sources:
+                        self._forget((_sole_case(before),), slot)
+                self._remember((*change.keys, _sole_case(entry)), slot)
                 if entry_id in texts:
                     documents.append((slot, texts[entry_id], None if before is None else words(before.indexed)))
             self._grow(len(self._entries))
@@ -142,8 +147,8 @@ class Index:
         self._active[slots] = active
         self._changed[slots] = [change.version for change in changes]
         self.version = max([self.version, *(change.version for change in changes)])
-        for refused in self._refused.values():
-            refused[slots] = False
+        for verdicts in self._verdicts.values():
+            verdicts[slots] = _UNKNOWN
         given = [(slot, c.vector) for slot, c in zip(slots, changes, strict=True) if not c.keep_vector]
         self._vectors.remove([slot for slot, vector in given if vector is None])
         kept = [(slot, vector) for slot, vector in given if vector is not None]
@@ -152,10 +157,10 @@ class Index:
     def _grow(self, room: int) -> None:
         if room > len(self._active):
             self._every = np.ones(max(room, 2 * len(self._active)), np.bool_)
-            self._nothing = np.zeros(len(self._every), np.bool_)
+            self._unknown = np.zeros(len(self._every), np.int8)
             self._active = grown(self._active, len(self._every))
             self._changed = grown(self._changed, len(self._every))
-            self._refused.clear()
+            self._verdicts.clear()
 
     def _remember(self, keys: tuple[str, ...], slot: int) -> None:
         for key in filter(None, keys):
@@ -165,8 +170,8 @@ class Index:
             elif slots != slot:
                 self._keys[key] = {slots, slot}
 
-    def _forget(self, entry: Entry, slot: int) -> None:
-        for key in (entry.fact_key, *entry.claim_keys):
+    def _forget(self, keys: tuple[str, ...], slot: int) -> None:
+        for key in keys:
             slots = self._keys.get(key)
             if isinstance(slots, set):
                 slots.discard(slot)
@@ -280,35 +285,47 @@ class Index:
             query: Whose filter and exclusions hold.
             wanted: How many.
         """
-        refused = self._refusals(query)
+        verdicts = self._verdicts_of(query.filter)
         count = wanted
         while True:
+            refused = self._refused(query, verdicts)
             scores = score(refused, count)
             slots = self._kernels.best(scores, self._allowed(query), refused, floor, count).tolist()
-            accepted = self._accepted(slots, query, refused)
+            accepted = slots if query.filter is None else self._accepted(slots, query.filter, verdicts)
             if len(accepted) >= wanted or len(slots) < count:
                 break
-            count *= 8
+            count *= 2
         values = {slot: float(scores[slot]) for slot in accepted}
         ranked = sorted(accepted, key=lambda slot: (-values[slot], self._entries[slot].id))
         return [(slot, values[slot]) for slot in ranked[:wanted]]
 
-    def _accepted(self, slots: list[int], query: Query, refused: NDArray[np.bool_]) -> list[int]:
-        if query.filter is None and not query.exclude and not query.exclude_sole_source_case:
-            return slots
-        accepted = []
-        for slot in slots:
-            entry = self._entries[slot]
-            if query.accepts(entry):
-                accepted.append(slot)
-            elif query.filter is not None and not query.filter.matches(entry):
-                refused[slot] = True
-        return accepted
+    def _verdicts_of(self, where: Filter | None) -> NDArray[np.int8]:
+        if where is None:
+            return self._unknown[: len(self._entries)]
+        if where not in self._verdicts and len(self._verdicts) >= _KEPT_FILTERS:
+            self._verdicts.clear()
+        return self._verdicts.setdefault(where, self._unknown.copy())[: len(self._entries)]
 
-    def _refusals(self, query: Query) -> NDArray[np.bool_]:
-        """Which slots the query's filter was seen to refuse."""
-        if query.filter is None:
-            return self._nothing[: len(self._entries)]
-        if query.filter not in self._refused and len(self._refused) >= _KEPT_FILTERS:
-            self._refused.clear()
-        return self._refused.setdefault(query.filter, self._nothing.copy())[: len(self._entries)]
+    def _refused(self, query: Query, verdicts: NDArray[np.int8]) -> NDArray[np.bool_]:
+        """The slots that the query excludes, and those that its filter was seen to refuse."""
+        refused = verdicts == _REFUSED
+        refused[[slot for entry_id in query.exclude if (slot := self._slots.get(entry_id)) is not None]] = True
+        if query.exclude_sole_source_case:
+            refused[list(self._having(_case_key(query.exclude_sole_source_case)))] = True
+        return refused
+
+    def _accepted(self, slots: list[int], where: Filter, verdicts: NDArray[np.int8]) -> list[int]:
+        for slot in slots:
+            if verdicts[slot] == _UNKNOWN:
+                verdicts[slot] = _ACCEPTED if where.matches(self._entries[slot]) else _REFUSED
+        return [slot for slot in slots if verdicts[slot] == _ACCEPTED]
+
+
+def _case_key(case_id: str) -> str:
+    """The key of entries whose only source is this case."""
+    return f"case {case_id}"
+
+
+def _sole_case(entry: Entry) -> str:
+    cases = {source.case_id for source in entry.sources}
+    return _case_key(cases.pop()) if len(cases) == 1 else ""
