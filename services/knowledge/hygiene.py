@@ -19,9 +19,9 @@ from functools import lru_cache
 CLAIM_VERSION = 1
 """Raised whenever claim_keys gives other keys: stores make theirs again then."""
 
-MIN_COSINE = 0.9  # of two texts that say the same in other words
+MIN_COSINE = 0.93  # of two texts that say the same in other words
 _MIN_OVERLAP = 0.7  # of their words (Jaccard), where both have words that the other has not
-_MIN_CONTAINED = 0.8  # the same, where one has all words of the other
+_MIN_CONTAINED = 0.75  # the same, where one has all words of the other
 
 
 class Likeness(Enum):
@@ -195,7 +195,7 @@ def is_similar(new: str, old: str) -> bool:
     one, other = _claim(new), _claim(old)
     if one.negations % 2 != other.negations % 2:
         return False
-    if sorted(w.text for w in one.words if w.is_number) != sorted(w.text for w in other.words if w.is_number):
+    if _exact(one) != _exact(other):
         return False
     # What stands before the verb is what is spoken of.
     if one.verb > 0 and other.verb > 0 and set(one.order[: one.verb]) != set(other.order[: other.verb]):
@@ -212,6 +212,11 @@ def is_similar(new: str, old: str) -> bool:
     if one.verb <= 0 or other.verb <= 0 or (mine ^ theirs) & names:
         return False
     return overlap >= _MIN_OVERLAP
+
+
+def _exact(claim: _Claim) -> list[str]:
+    """Numbers and signs: there are no other words for them."""
+    return [word.text for word in claim.words if word.is_number or not word.text[:1].isalnum()]
 
 
 def _has_other_value(one: _Claim, other: _Claim, turn: int) -> bool:

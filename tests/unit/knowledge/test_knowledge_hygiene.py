@@ -107,6 +107,8 @@ SIMILAR = [
     (False, "A chain is 66 feet.", "A furlong is 66 feet."),
     (False, "Dogs chase cats.", "Dogs chase cars."),
     (False, "Dogs chase cats.", "Cats chase dogs."),
+    (False, 'Brackets are popped in the order "(", "[" one by one.', 'Brackets are popped in the order "(", "[", "<" one by one.'),
+    (False, "Multiplication is done before addition of 2 terms.", "Multiplication is done before addition of 3 terms."),
 ]  # fmt: skip
 
 
