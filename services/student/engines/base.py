@@ -112,12 +112,16 @@ class Engine(Protocol):
         """
         ...
 
-    def generate(self, jobs: Sequence[Job], adapter: Weights | None) -> list[Completion]:
+    def generate(
+        self, jobs: Sequence[Job], adapter: Weights | None, pause: Callable[[], None] | None = None
+    ) -> list[Completion]:
         """Completes prompts together.
 
         Args:
             jobs: The prompts; each fits the context together with its `max_new_tokens`.
             adapter: From `prepare`; None is the base model.
+            pause: Is called between two steps, from the engine's thread, and may call `generate` for other jobs: that
+                changes nothing of what is written here.
 
         Returns:
             What was written, in the order of `jobs`.

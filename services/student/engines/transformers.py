@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -317,7 +317,9 @@ class TransformersEngine:
 
     # --- writing ----------------------------------------------------------------------------------
 
-    def generate(self, jobs: Sequence[Job], adapter: Weights | None) -> list[Completion]:
+    def generate(
+        self, jobs: Sequence[Job], adapter: Weights | None, pause: Callable[[], None] | None = None
+    ) -> list[Completion]:
         """See `Engine`. Jobs are done in the order of their prompts' lengths, so that little is padding."""
         rows = []
         for index, (job, prompt) in enumerate(zip(jobs, self._tokenise([job.prompt for job in jobs]), strict=True)):
@@ -329,9 +331,15 @@ class TransformersEngine:
                 generator = torch.Generator(device=self._device).manual_seed(job.decoding.seed)
             rows.append(_Row(index, job, prompt, [], generator))
         with torch.inference_mode():
-            self._activate(adapter)  # type: ignore[arg-type]
+
+            def breathe() -> None:
+                if pause is not None:
+                    pause()
+                # Other jobs may have left other weights. Nothing to do where they are still the ones.
+                self._activate(adapter)  # type: ignore[arg-type]
+
             for batch in _fitting(rows):
-                self._write(batch)
+                self._write(batch, breathe)
         return [
             Completion(row.text, len(row.prompt), len(row.written), row.finish or "stop")
             for row in sorted(rows, key=lambda row: row.index)
@@ -340,12 +348,17 @@ class TransformersEngine:
     def _tokenise(self, prompts: list[str]) -> list[list[int]]:
         return self._tokenizer(prompts)["input_ids"] if prompts else []
 
-    def _write(self, rows: list[_Row]) -> None:
-        """Completes rows that fit one buffer, sorted by the length of their prompts."""
+    def _write(self, rows: list[_Row], breathe: Callable[[], None]) -> None:
+        """Completes rows that fit one buffer, sorted by the length of their prompts.
+
+        Args:
+            rows: The rows.
+            breathe: Is called before each pass through the model.
+        """
         width = max(len(row.prompt) for row in rows)
         longest = max(row.job.decoding.max_new_tokens for row in rows)
         cache = _Columns(self._layers, len(rows), self._heads, width + longest, self._size, self._model_weight)
-        logits = self._read_prompts(rows, width, cache)
+        logits = self._read_prompts(rows, width, cache, breathe)
         starts = torch.tensor([width - len(row.prompt) for row in rows], device=self._device)
         seen = torch.arange(width + longest, device=self._device) >= starts[:, None]
         column = width
@@ -360,6 +373,7 @@ class TransformersEngine:
                 tokens, starts, seen = tokens[keep], starts[keep], seen[keep]
             # The buffer's first columns may be nobody's once the longest prompts are done.
             first = int(starts.min())
+            breathe()
             logits = self._forward(
                 tokens[:, None],
                 seen[:, None, None, first : column + 1],
@@ -372,7 +386,7 @@ class TransformersEngine:
     def _model_weight(self) -> Tensor:
         return next(iter(self._base.values()))
 
-    def _read_prompts(self, rows: list[_Row], width: int, cache: _Columns) -> Tensor:
+    def _read_prompts(self, rows: list[_Row], width: int, cache: _Columns, breathe: Callable[[], None]) -> Tensor:
         """Fills the buffer with the prompts; gives back the logits of each one's next token."""
         parts = []
         start = 0
@@ -388,6 +402,7 @@ class TransformersEngine:
             columns = torch.arange(length)
             real = columns >= pads[:, None]
             # A place of padding sees itself, or its values would be NaN.
+            breathe()
             mask = (columns[:, None] >= columns) & real[:, None, :] | torch.eye(length, dtype=torch.bool)
             parts.append(
                 self._forward(

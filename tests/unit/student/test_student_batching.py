@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -27,11 +27,19 @@ class EchoEngine:
 
     context_length: int = 100
     batches: list[tuple[str, list[str]]] = field(default_factory=list)
+    seconds: float = 0.0
     go: threading.Event = field(default_factory=threading.Event)
 
-    def generate(self, jobs: Sequence[Job], adapter: Adapter | None) -> list[Completion]:
+    def generate(
+        self, jobs: Sequence[Job], adapter: Adapter | None, pause: Callable[[], None] | None = None
+    ) -> list[Completion]:
         self.batches.append((adapter.name if adapter else "base", [job.prompt for job in jobs]))
-        self.go.wait(5)
+        if pause is None:
+            time.sleep(self.seconds)
+            self.go.wait(5)
+        else:
+            while not self.go.wait(0.005):
+                pause()
         if any(job.prompt == "broken" for job in jobs):
             raise RuntimeError("out of memory")
         return [Completion(job.prompt, 1, 1, job.gone() or "stop") for job in jobs]
@@ -101,3 +109,69 @@ async def test_a_cancelled_caller_ends_its_decoding(batcher: Batcher, engine: Ec
     running.cancel()
     await asyncio.sleep(0)
     assert job.gone() == "cancelled"
+
+
+async def written_meanwhile(batcher: Batcher, engine: EchoEngine) -> asyncio.Task:
+    """A group that is written until `engine.go` is set."""
+    engine.go.clear()
+    group = asyncio.create_task(batcher.complete_group([Job("x0"), Job("x1")], Adapter("x")))
+    await asyncio.sleep(0.05)
+    return group
+
+
+async def test_a_group_that_is_written_makes_way_for_questions(batcher: Batcher, engine: EchoEngine) -> None:
+    group = await written_meanwhile(batcher, engine)
+    engine.generate = Questions(engine)  # type: ignore[method-assign]
+    a, b = Adapter("a"), Adapter("b")
+    asked = [("1", a), ("2", a), ("3", b), ("broken", b), ("4", None)]
+    answers = await asyncio.wait_for(
+        asyncio.gather(*(batcher.complete(Job(q), adapter) for q, adapter in asked), return_exceptions=True), 3
+    )
+    assert [getattr(answer, "text", "failed") for answer in answers] == ["1", "2", "failed", "failed", "4"]
+    assert not group.done()
+    assert [prompts for _, prompts in engine.batches] == [["x0", "x1"], ["1", "2"], ["3", "broken"], ["4"]]
+    engine.go.set()
+    assert [completion.text for completion in await group] == ["x0", "x1"]
+
+
+async def test_a_group_gets_half_of_the_time_however_many_questions_come(batcher: Batcher, engine: EchoEngine) -> None:
+    group = await written_meanwhile(batcher, engine)
+    engine.generate = Questions(engine)  # type: ignore[method-assign]
+    engine.seconds = 0.05
+    until = time.monotonic() + 1.0
+
+    async def ask_on() -> None:
+        while time.monotonic() < until:
+            await batcher.complete(Job("q"), None)
+
+    await asyncio.gather(ask_on(), ask_on(), ask_on())
+    assert 5 <= len(engine.batches) - 1 <= 11
+    engine.go.set()
+    await group
+
+
+async def test_a_question_that_nobody_waits_for_any_more_does_not_stop_a_group(
+    batcher: Batcher, engine: EchoEngine
+) -> None:
+    group = await written_meanwhile(batcher, engine)
+    gone = asyncio.create_task(batcher.complete(Job("gone"), None))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.sleep(0.1)
+    assert len(engine.batches) == 1
+    engine.go.set()
+    await group
+
+
+class Questions:
+    """From now on the engine answers at once, but for the group that is being written."""
+
+    def __init__(self, engine: EchoEngine) -> None:
+        self._engine = engine
+
+    def __call__(self, jobs: Sequence[Job], adapter: Adapter | None, pause: object = None) -> list[Completion]:
+        self._engine.batches.append((adapter.name if adapter else "base", [job.prompt for job in jobs]))
+        time.sleep(self._engine.seconds)
+        if any(job.prompt == "broken" for job in jobs):
+            raise RuntimeError("out of memory")
+        return [Completion(job.prompt, 1, 1, job.gone() or "stop") for job in jobs]

@@ -87,6 +87,25 @@ def test_sampling_depends_on_the_seed_and_not_on_the_company(engine: Transformer
     assert company[-1].text != alone
 
 
+def test_other_jobs_written_between_two_steps_change_nothing_of_a_batch(
+    student: Path, tmp_path: Path, engine: TransformersEngine
+) -> None:
+    folders = [make_adapter(tmp_path, f"adapters/a@{seed}", student, seed) for seed in range(3)]
+    adapters = [prepared(engine, folder, f"adapters/a@{i}") for i, folder in enumerate(folders)]
+    for adapter, other in ((None, adapters[0]), (adapters[1], adapters[2])):
+        wanted = [c.text for c in engine.generate(jobs(PROMPTS[:8]), adapter)]
+        between = [c.text for c in engine.generate(jobs(PROMPTS[:2]), other)]
+        paused: list[list[str]] = []
+
+        def pause(other: object = other, paused: list[list[str]] = paused, between: list[str] = between) -> None:
+            paused.append(
+                [c.text for c in engine.generate(jobs(PROMPTS[:2]), other)] if len(paused) % 8 == 1 else between
+            )
+
+        assert [c.text for c in engine.generate(jobs(PROMPTS[:8]), adapter, pause)] == wanted
+        assert len(paused) > 10 and all(texts == between for texts in paused)
+
+
 def test_a_tiny_nucleus_is_greedy(engine: TransformersEngine) -> None:
     greedy = [c.text for c in engine.generate(jobs(PROMPTS[:4]), None)]
     assert [c.text for c in engine.generate(jobs(PROMPTS[:4], temperature=2.0, top_p=1e-6), None)] == greedy
