@@ -50,6 +50,8 @@ async def import_knowledge(
 ) -> ImportEntriesResponse:
     """Reads a file of entries into the run's knowledge base, all of it or nothing. Done twice it changes nothing more.
 
+    It counts as looked at: an expert's file, or a base as it was. What waited for a person goes on waiting.
+
     Args:
         context: The stage.
         content: The file.
@@ -64,6 +66,7 @@ async def import_knowledge(
         parent=context.knowledge_base,
         format=EXCHANGE_FORMAT_MARKDOWN if file.endswith((".md", ".markdown")) else EXCHANGE_FORMAT_JSONL,
         atomic=True,
+        reviewed=True,
         author=author,
         reason=reason,
     )

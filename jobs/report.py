@@ -138,6 +138,7 @@ def collect(run: Mapping[str, Any], stages: Mapping[str, Path]) -> dict[str, Any
             "entries": len(entries),
             "kinds": Counter(e.get("kind", "").removeprefix("ENTRY_KIND_").lower() for e in entries),
             "sources": sum(len(e.get("sources", [])) for e in entries),
+            "waiting": sum(e.get("status") == "ENTRY_STATUS_DRAFT" for e in entries),
         },
         "history": {name: rows for name, rows in history.items() if rows},
         "costs": costs(run.get("stages", [])),

@@ -1,6 +1,7 @@
 """extract: what the student lacks goes into the run's knowledge base, case by case in the order of the rows.
 
-Output: ``entries.jsonl`` (the knowledge base as it was then), ``cases.jsonl`` {id, entries, created, merged, leaked, attempts, error}.
+Output: ``entries.jsonl`` (the knowledge base as it was then), ``cases.jsonl`` {id, entries, waiting, created, merged, leaked, attempts, error}; ``waiting`` are those of
+the entries that repeat or contradict others, so that the student does not read them before a person has decided.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from nesycd.extraction.v1 import (
     ExtractionOptions,
     HardCase,
 )
+from nesycd.knowledge.v1 import ENTRY_STATUS_DRAFT
 
 from jobs.asking import rows_of
 from jobs.clients import row_error
@@ -92,7 +94,10 @@ async def run(context: Context) -> dict[str, Any]:
     snapshot = await export_knowledge(context)
     context.folder.write("entries.jsonl", snapshot)
     failed = [case for case in cases if "error" in case]
-    return {"cases": len(cases), "failed_cases": len(failed), "entries": snapshot.count(b"\n")}
+    waiting = {name for case in cases for name in case.get("waiting", ())}
+    return {
+        "cases": len(cases), "failed_cases": len(failed), "entries": snapshot.count(b"\n"), "waiting": len(waiting),
+    }  # fmt: skip
 
 
 async def settle(context: Context, manifest: dict[str, Any]) -> None:
@@ -110,6 +115,8 @@ async def settle(context: Context, manifest: dict[str, Any]) -> None:
             )
     context.store.annotate(context.run_id, knowledge_base=context.knowledge_base)
     note = f"{manifest['entries']} entries from {manifest['cases']} cases"
+    if manifest.get("waiting"):
+        note += f", {manifest['waiting']} wait for a person: nesycd kb review"
     context.progress(manifest["cases"], manifest["cases"], note=note, force=True)
 
 
@@ -135,6 +142,7 @@ def _case(result: Any, case_id: str) -> dict[str, Any]:
         return {"id": case_id, "entries": [], "error": {"reason": error.reason, "message": error.message}}
     said = result.response
     return {
-        "id": case_id, "entries": [entry.name for entry in said.entries], "created": said.created, "merged": said.merged,
-        "leaked": said.leaked, "attempts": said.attempts, "call": said.teacher_call,
+        "id": case_id, "entries": [entry.name for entry in said.entries],
+        "waiting": [entry.name for entry in said.entries if entry.status == ENTRY_STATUS_DRAFT],
+        "created": said.created, "merged": said.merged, "leaked": said.leaked, "attempts": said.attempts, "call": said.teacher_call,
     }  # fmt: skip

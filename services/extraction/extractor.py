@@ -208,7 +208,8 @@ class Extractor:
         )
 
     async def write(self, draft: Draft, options: ExtractionOptions) -> ExtractKnowledgeResponse:
-        """Writes a draft. A fact that is there already gets the case as another source.
+        """Writes a draft. A fact that is there already gets the case as another source. An entry that nearly repeats or
+        contradicts another one comes back as a DRAFT with its reason: it waits for a person, and nothing is wrong.
 
         Raises:
             NesycdError: The knowledge store refused an entry, or failed.

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from nesycd.extraction.v1 import BatchExtractKnowledgeResponse, ExtractKnowledgeResponse
+from nesycd.knowledge.v1 import ENTRY_STATUS_DRAFT, Entry
 
 from jobs.artifacts import Artifacts, StageFolder, write_jsonl
 from jobs.spec import parse
@@ -32,7 +33,9 @@ async def test_a_run_does_not_count_on_cases_that_a_stopped_run_put_into_another
             if len(asked[run_id]) >= most:
                 raise Unavailable("killed here")
             asked[run_id] += messages
-            said = ExtractKnowledgeResponse(created=1)
+            said = ExtractKnowledgeResponse(
+                created=1, entries=[Entry(name="knowledgeBases/x/entries/1", status=ENTRY_STATUS_DRAFT)]
+            )
             return {i: BatchExtractKnowledgeResponse(case_id=i, response=said) for i in messages}
 
         async def nothing(*_: Any) -> None: ...
@@ -55,7 +58,8 @@ async def test_a_run_does_not_count_on_cases_that_a_stopped_run_put_into_another
     monkeypatch.setattr(extract, "export_knowledge", export)
     with pytest.raises(Unavailable):
         await extract.run(context("one", most=32))
-    assert (await extract.run(context("two", most=40)))["cases"] == 40
+    told = await extract.run(context("two", most=40))
+    assert (told["cases"], told["waiting"]) == (40, 1)
     assert (len(asked["one"]), len(asked["two"])) == (32, 40)
     # The first one, resumed, goes on where it was.
     await extract.run(context("one", most=40))
