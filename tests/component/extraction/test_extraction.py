@@ -20,9 +20,13 @@ from nesycd.extraction.v1 import (
 from nesycd.knowledge.v1 import (
     ENTRY_KIND_CASE,
     ENTRY_KIND_FACT,
+    ENTRY_STATUS_DRAFT,
+    CreateEntryRequest,
     CreateKnowledgeBaseRequest,
+    Entry,
     KnowledgeServiceStub,
     ListEntriesRequest,
+    ListReviewsRequest,
 )
 
 from services.common import errors
@@ -92,6 +96,18 @@ def test_a_fact_that_two_cases_lead_to_is_one_entry_with_two_sources(house: Hous
     assert [(s.case_id, s.run) for s in facts[0].sources] == [("case-1", "runs/r1"), ("case-2", "runs/r1")]
     assert facts[0].sources[0].teacher_call.startswith("calls/")
     assert list(facts[0].tags) == ["legs"]
+
+
+def test_what_contradicts_an_entry_waits_for_a_person_and_is_no_error(house: House) -> None:
+    options = house.new_base("wait")
+    wrong = Entry(text="A scorpion has 10 legs.", kind=ENTRY_KIND_FACT)
+    house.knowledge.CreateEntry(CreateEntryRequest(parent=options.knowledge_base, entry=wrong))
+    said = house.extraction.ExtractKnowledge(ExtractKnowledgeRequest(hard_case=SCORPIONS, options=options))
+    waiting = {entry.text: entry for entry in said.entries if entry.status == ENTRY_STATUS_DRAFT}
+    assert list(waiting) == ["Scorpions have 8 legs."]
+    assert "A scorpion has 10 legs." in waiting["Scorpions have 8 legs."].review_reason
+    [review] = house.knowledge.ListReviews(ListReviewsRequest(parent=options.knowledge_base)).reviews
+    assert [entry.text for entry in review.conflicts] == ["A scorpion has 10 legs."]
 
 
 def test_the_papers_granularity_gives_one_entry_a_case_indexed_by_its_question(house: House) -> None:
