@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.weaviate import find_server
 from tests.component.knowledge.congruence.backends import Backend
 from tests.processes import ROOT, Process, free_port, service
 
@@ -33,15 +34,26 @@ def embeddings(folder: Path) -> Process:
     return Process(command, folder / "embeddings.log", {"PYTHONPATH": str(ROOT)}, ready, port)
 
 
+def stores() -> list[str]:
+    """The stores that take part. Without a Weaviate server, and where none is demanded, what the cases say of the
+    embedded store is tested all the same."""
+    given = os.environ.get("NESYCD_TEST_WEAVIATE_URL") or os.environ.get("NESYCD_TEST_WEAVIATE") == "required"
+    there = given or find_server() is not None
+    return [store for store in STORES if store != "weaviate" or there]
+
+
+def store_settings(store: str, folder: Path, request: pytest.FixtureRequest) -> dict[str, str]:
+    """Settings of a service over a store; the embedded one's data are in the folder."""
+    if store == "weaviate":
+        return request.getfixturevalue("weaviate_server").settings()
+    return {"data_dir": str(folder / "data")}
+
+
 def _backends(folder: Path, request: pytest.FixtureRequest, **settings: str) -> Iterator[list[Backend]]:
     with ExitStack() as stack:
         made = []
-        for store in STORES:
-            if store == "weaviate":
-                server = request.getfixturevalue("weaviate_server")  # skips, or fails, where there is none
-                own = server.settings()
-            else:
-                own = {"data_dir": str(folder / "data")}
+        for store in stores():
+            own = store_settings(store, folder, request)
             process = service("knowledge", folder / store, compiled="false", log_level="warning", **own, **settings)
             made.append(Backend(store, process))
         for backend in made:

@@ -16,6 +16,8 @@ import pytest
 from nesycd.knowledge.v1 import KnowledgeServiceStub
 
 from tests.component.knowledge.congruence.backends import SCORE_TOLERANCE, Backend, Base, differences
+from tests.component.knowledge.congruence.conftest import stores
+from tests.weaviate import WeaviateServer
 
 Case = Callable[[Base], Awaitable[None]]
 
@@ -31,6 +33,32 @@ def _cases(vectors: bool) -> list[object]:
                         pytest.param(case, id=f"{path.stem.removeprefix('cases_')}-{name.removeprefix('case_')}")
                     )
     return found
+
+
+def test_the_comparison_notices_what_differs_and_nothing_else() -> None:
+    def found(*scores: float, text: str = "x", **entry: object) -> dict[str, object]:
+        results = [
+            {"entry": {"name": f"e{i}", "text": text, **entry}, "score": score} for i, score in enumerate(scores)
+        ]
+        return {"results": results, "version": "VERSION"}
+
+    one = found(3.0, 2.0, 1.0)
+    assert not differences(one, found(3.0001, 2.0, 1.0))
+    assert differences(one, found(3.1, 2.0, 1.0))
+    assert differences(one, found(3.0, 2.0))
+    assert differences(one, found(3.0, 2.0, 1.0, text="y"))
+    assert differences(one, found(3.0, 2.0, 1.0, counters={"used": "1"}))
+    turned = {**one, "results": [one["results"][1], one["results"][0], one["results"][2]]}
+    assert differences(one, turned)
+    tied = found(2.0, 2.0, 1.0)
+    assert not differences(tied, {**tied, "results": [tied["results"][1], tied["results"][0], tied["results"][2]]})
+    assert differences([1, {"a": "b"}], [1, {"a": "c"}]) and differences({"a": 1}, {}) and differences([1], [1, 2])
+    assert not differences({"code": "ABORTED", "details": []}, {"code": "ABORTED", "details": []})
+
+
+def test_weaviate_takes_part(weaviate_server: WeaviateServer) -> None:
+    """Says in the report whether the cases were compared, or run on the embedded store alone."""
+    assert "weaviate" in stores()
 
 
 async def _compare(case: Case, backends: list[Backend]) -> None:
