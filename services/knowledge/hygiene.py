@@ -20,6 +20,7 @@ CLAIM_VERSION = 1
 """Raised whenever claim_keys gives other keys: stores make theirs again then."""
 
 MIN_COSINE = 0.93  # of two texts that say the same in other words
+_LONGEST = 2000  # characters; nobody says so much twice in other words with the same words
 _MIN_OVERLAP = 0.7  # of their words (Jaccard), where both have words that the other has not
 _MIN_CONTAINED = 0.75  # the same, where one has all words of the other
 
@@ -37,6 +38,9 @@ _TOKEN = re.compile(
     r"(?:(?<=[\s(=])|^)[-−]?\d+(?:[.,]\d+)*(?![^\W_])|\d+(?:[.,]\d+)*(?![^\W_])|[^\W_]+(?:['’][^\W\d_]+)?"
     r"|(?<=[\s(])[-−](?=[^\W_(])|(?<=\s)[-−](?=\s)|[^\w\s.,;:!\"'“”‘’«»…–—−-]"
 )
+_GROUPED = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_DECIMAL = re.compile(r"-?\d+\.\d+")
+_SENTENCES = re.compile(r"[.!?]\s")
 _PLURALS = {
     "feet": "foot", "men": "man", "women": "woman", "children": "child", "mice": "mouse", "teeth": "tooth",
     "geese": "goose", "people": "person", "vertices": "vertex", "indices": "index", "matrices": "matrix",
@@ -54,6 +58,7 @@ _TENS = {
     for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
 }
 _POWERS = {"hundred": 100, "thousand": 1000, "million": 1_000_000, "billion": 1_000_000_000}
+_NUMBER_WORDS = frozenset((*_UNITS, *_TENS, *_POWERS))
 _ARTICLES = frozenset(("a", "an", "the"))
 _VERBS = frozenset(
     "is are was were be am been has have had contains contain equals equal weighs weigh measures measure costs cost "
@@ -138,6 +143,7 @@ class _Claim:
     role: _Role | None
 
 
+@lru_cache(maxsize=4096)  # library, store and index ask for the same text one after the other
 def claim_keys(text: str) -> tuple[str, ...]:
     """Keys that a text shares with texts that may repeat or contradict it; `compare` tells whether they do.
 
@@ -149,6 +155,8 @@ def claim_keys(text: str) -> tuple[str, ...]:
     Returns:
         None to two short keys.
     """
+    if len(text) > _LONGEST:
+        return ()
     claim = _claim(text)
     content = sorted(word.text for word in claim.words if not word.is_number)
     keys = [_digest("words", content)] if len(content) > 1 else []
@@ -168,6 +176,8 @@ def compare(new: str, old: str) -> Likeness:
         REPEATS where it says the same in other words; CONTRADICTS where it gives the same subject another value, or
         denies what the other one says; else NONE.
     """
+    if max(len(new), len(old)) > _LONGEST:
+        return Likeness.NONE
     one, other = _claim(new), _claim(old)
     if len(one.words) < 2:
         return Likeness.NONE
@@ -192,6 +202,8 @@ def is_similar(new: str, old: str) -> bool:
         new: A text.
         old: Another one.
     """
+    if max(len(new), len(old)) > _LONGEST:
+        return False
     one, other = _claim(new), _claim(old)
     if one.negations % 2 != other.negations % 2:
         return False
@@ -274,9 +286,9 @@ def _digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode("utf-8", "replace")).hexdigest()[:24]
 
 
-@lru_cache(maxsize=4096)  # library, store and index ask for the same text one after the other
+@lru_cache(maxsize=1024)
 def _claim(text: str) -> _Claim:
-    text = unicodedata.normalize("NFKC", text).strip()
+    text = unicodedata.normalize("NFKC", text).replace("−", "-").strip()
     words: list[_Word] = []
     order: list[str] = []
     verb, negations, is_hedged = -1, 0, False
@@ -323,7 +335,10 @@ def _claim(text: str) -> _Claim:
 
 def _tokens(text: str) -> list[tuple[str, str]]:
     """Words in lower case with number words as digits, each beside how it was written."""
-    found = [(match.group().lower().replace("−", "-"), match.group()) for match in _TOKEN.finditer(text)]
+    raws = _TOKEN.findall(text)
+    found = [(raw.lower(), raw) for raw in raws]
+    if _NUMBER_WORDS.isdisjoint(token for token, _ in found):
+        return [(_plain_number(token), raw) if token[-1].isdecimal() else (token, raw) for token, raw in found]
     tokens: list[tuple[str, str]] = []
     total: int | None = None
     first = ""
@@ -345,7 +360,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
         if total is not None:
             tokens.append((str(total), first))
             total = None
-        tokens.append((_plain_number(token) if token.lstrip("-")[:1].isdecimal() else token, raw))
+        tokens.append((_plain_number(token), raw) if token[-1].isdecimal() else (token, raw))
     if total is not None:
         tokens.append((str(total), first))
     return tokens
@@ -356,9 +371,9 @@ def _is_small(token: str) -> bool:
 
 
 def _plain_number(token: str) -> str:
-    if re.fullmatch(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?", token):
+    if "," in token and _GROUPED.fullmatch(token):
         token = token.replace(",", "")
-    if re.fullmatch(r"-?\d+\.\d+", token):
+    if "." in token and _DECIMAL.fullmatch(token):
         token = token.rstrip("0").rstrip(".")
     return token
 
@@ -376,7 +391,7 @@ def _singular(word: str) -> str:
 def _role(text: str) -> _Role | None:
     text = text.rstrip(" .!").removeprefix("\ufeff")
     lowered = text.lower()
-    if len(lowered) != len(text) or len(text) > 300 or re.search(r"[.!?]\s", text):
+    if len(lowered) != len(text) or len(text) > 300 or _SENTENCES.search(text):
         return None
     match = _ROLE.match(lowered) or _EQUAL.match(lowered) or _OWNER.match(lowered)
     if match is None:
@@ -392,7 +407,7 @@ def _role(text: str) -> _Role | None:
     head = _plain(role)
     if not head or not subject or not value or head[-1] in _PLURAL_ROLES or head[0] in _PLURAL_ROLES:
         return None
-    context = _plain(match["context"] or "")
+    context = _plain(match["context"]) if match["context"] else []
     return _Role(_digest("role", sorted([*head, *subject, *context])), "role", value)
 
 

@@ -62,6 +62,7 @@ MAX_ATOMIC = 200_000  # entries of an import that is
 MAX_PROBLEMS = 1000
 MAX_CHANGES_BYTES = 2 * 1024 * 1024  # of the changes that an import lists
 _AUDIT_PAGE = 100  # entries
+_TURN = 64  # decisions, after which it is the turn of other calls
 T = TypeVar("T")
 
 
@@ -343,7 +344,9 @@ class Library:
             await batch.load(entries, ids)
             await batch.look_around(entry for entry in fresh if batch.by_fact(entry.fact_key) is None)
             results: list[tuple[str, bool] | NesycdError] = []
-            for creation in checked:
+            for place, creation in enumerate(checked):
+                if place % _TURN == 0:
+                    await asyncio.sleep(0)
                 try:
                     if isinstance(creation, NesycdError):
                         raise creation
@@ -711,7 +714,8 @@ class Library:
         return run.report
 
     async def _import_block(self, kb: str, block: list[Item], run: _Import, atomic: bool, dry_run: bool) -> None:
-        entries = [entry for item in block if (entry := _valid(kb, item)) is not None]
+        valid = [_valid(kb, item) for item in block]
+        entries = [entry for entry in valid if entry is not None]
         vectors: dict[str, Vector] = {}
         for start in range(0, len(entries), IMPORT_BLOCK):
             vectors.update(await self._vectors_ahead(kb, entries[start : start + IMPORT_BLOCK]))
@@ -721,12 +725,15 @@ class Library:
             batch = await self._batch(kb, vectors)
             for start in range(0, len(block), IMPORT_BLOCK):
                 part = block[start : start + IMPORT_BLOCK]
-                await self._load_items(batch, kb, part, run.reviewed)
-                for item in part:
+                checked = valid[start : start + IMPORT_BLOCK]
+                await self._load_items(batch, part, checked, run.reviewed)
+                for place, item in enumerate(part):
+                    if place % _TURN == 0:
+                        await asyncio.sleep(0)
                     try:
                         if item.error is not None:
                             raise item.error
-                        await self._decide_import(batch, kb, item, run)
+                        await self._decide_import(batch, kb, item, checked[place], run)
                     except NesycdError as error:
                         if len(report.problems) < MAX_PROBLEMS:
                             report.problems.append(Problem(item.line, error))
@@ -740,9 +747,9 @@ class Library:
         # Nothing is written by a dry run, so it keeps nobody waiting.
         await (work() if dry_run else self._alone(kb, work))
 
-    async def _load_items(self, batch: Batch, kb: str, items: list[Item], reviewed: bool) -> None:
+    async def _load_items(self, batch: Batch, items: list[Item], checked: list[Entry | None], reviewed: bool) -> None:
         """Looks up what the decisions about a block need."""
-        entries = [entry for item in items if (entry := _valid(kb, item)) is not None]
+        entries = [entry for entry in checked if entry is not None]
         ids = [item.entry.id for item in items if item.entry is not None]
         derived = [derive_id(entry.kind, entry.text) for entry in entries if not entry.id]
         await batch.load(entries, [*ids, *derived, *(entry.superseded_by for entry in entries)])
@@ -752,10 +759,10 @@ class Library:
                 entry for entry in entries if entry.id not in known and batch.by_fact(entry.fact_key) is None
             )
 
-    async def _decide_import(self, batch: Batch, kb: str, item: Item, run: _Import) -> None:
+    async def _decide_import(self, batch: Batch, kb: str, item: Item, checked: Entry | None, run: _Import) -> None:
         assert item.entry is not None
         report = run.report
-        entry = dataclasses.replace(item.entry, kb=kb)
+        entry = checked or dataclasses.replace(item.entry, kb=kb)
         ignored: Collection[str] = run.own if entry.id else ()
         existing = batch.entry(entry.id) if entry.id else None
         if existing is not None:
@@ -773,7 +780,7 @@ class Library:
             report.for_review += waits
             run.note(item, ImportOutcome.FOR_REVIEW if waits else ImportOutcome.UPDATED, changed.id, existing)
             return
-        entry = validate(entry)
+        entry = checked or validate(entry)
         derived = derive_id(entry.kind, entry.text)
         existing = batch.by_fact(entry.fact_key)
         if existing is not None and existing.id in ignored:
