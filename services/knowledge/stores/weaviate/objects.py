@@ -10,7 +10,7 @@ import numpy as np
 from weaviate.classes.data import DataObject
 
 from services.common.errors import Internal
-from services.knowledge.entries import Entry, Revision, from_json, is_sole_source, to_json
+from services.knowledge.entries import Entry, EntryStatus, Revision, from_json, is_sole_source, to_json
 from services.knowledge.search import words
 from services.knowledge.stores import Vector, Write
 from services.knowledge.stores.weaviate.filters import SOURCE_PROPERTIES, traits
@@ -63,6 +63,7 @@ def entry_thing(entry: Entry, version: int, author: str, reason: str, vectors: d
         "author": author,
         "reason": reason,
         "status": int(entry.status),
+        "is_active": entry.status is EntryStatus.ACTIVE,
         "kind": int(entry.kind),
         "used": entry.used,
         "helpful": entry.helpful,

@@ -58,6 +58,7 @@ _PROPERTIES: dict[str, list[Property]] = {
         _kept("author"),  # of the current revision
         _kept("reason"),
         _number("status"),
+        Property(name="is_active", data_type=DataType.BOOL, index_filterable=True),  # to be counted
         _number("kind"),
         _exact("tags", many=True),
         _exact("case_ids", many=True),

@@ -46,7 +46,7 @@ from services.knowledge.stores.weaviate.objects import (
     stored_of,
     with_vector,
 )
-from services.knowledge.stores.weaviate.paging import MANY, first_by
+from services.knowledge.stores.weaviate.paging import MANY, first_by, largest
 from services.knowledge.stores.weaviate.searching import search
 from services.knowledge.stores.weaviate.turns import Turn, Turns
 
@@ -317,12 +317,7 @@ class WeaviateStore:
         version = max(int(found.properties["version"]), before.version if before else 0)
         entries = self._of(schema.ENTRIES, kb)
         async with self._calls(seconds=60.0):
-            newer = await entries.aggregate.over_all(
-                filters=By.by_property("version").greater_than(version),
-                return_metrics=[Metrics("version").integer(maximum=True)],
-            )
-        if newer.total_count:
-            version = max(version, int(newer.properties["version"].maximum))
+            version = await largest(entries, "version", version, _now())
         base = KnowledgeBase(**json.loads(found.properties["body"]), version=version)
         now = self._known.get(kb)
         if now is not None and now.version > version:  # written meanwhile
@@ -337,14 +332,13 @@ class WeaviateStore:
     async def counts(self, kb: str) -> tuple[int, int]:
         """How many entries the base has, and how many of them are ACTIVE."""
         await self._base(kb)
-        entries = self._of(schema.ENTRIES, kb)
-        active = By.by_property("status").equal(int(EntryStatus.ACTIVE))
         async with self._calls(kb):
-            every, some = await asyncio.gather(
-                entries.aggregate.over_all(total_count=True),
-                entries.aggregate.over_all(filters=active, total_count=True),
+            # Without a filter the server knows both; with one it would read every entry.
+            found = await self._of(schema.ENTRIES, kb).aggregate.over_all(
+                total_count=True, return_metrics=[Metrics("is_active").boolean(total_true=True)]
             )
-        return every.total_count or 0, some.total_count or 0
+        active = found.properties.get("is_active")
+        return found.total_count or 0, int(active.total_true or 0) if active is not None else 0
 
     async def has_base(self, kb: str) -> bool:
         """Whether there is such a base."""
