@@ -40,7 +40,7 @@ import sys
 from pathlib import Path
 from jobs.training import TrainingSettings, train
 from services.common.errors import from_exception
-from tests.unit.training.tiny import ROWS
+from tests.tiny import ROWS
 settings = TrainingSettings(rank=16, alpha=32, epochs=2, batch_size=2, checkpoint_steps=1, dtype="float32")
 try:
     train(ROWS, Path(sys.argv[1]), Path(sys.argv[2]) / "adapter", Path(sys.argv[2]) / "work", settings)

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from jobs.training import ADAPTER_FILE
-from tests.unit.training.tiny import make_model
+from tests.tiny import make_tiny_model
 
 # Slow steps, so that there is a moment to kill it in.
 PROGRAM = """
 import sys, time
 from pathlib import Path
 from jobs.training import TrainingSettings, train
-from tests.unit.training.tiny import ROWS
+from tests.tiny import ROWS
 base, out, pause = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 settings = TrainingSettings(rank=2, alpha=4, dropout=0.1, epochs=6, batch_size=2, checkpoint_steps=1, dtype="float32")
 result = train(ROWS, base, out / "adapter", out / "work", settings, on_step=lambda report: time.sleep(pause))
@@ -41,7 +41,7 @@ def finish(process: subprocess.Popen[str]) -> int:
 
 @pytest.mark.timeout(200)
 def test_training_killed_twice_ends_with_the_bytes_of_one_left_alone(tmp_path):
-    base = make_model(tmp_path / "tiny")
+    base = make_tiny_model(tmp_path / "tiny")
     assert finish(start(base, tmp_path / "whole")) == 0
     for kill_at in (4, 9):
         process = start(base, tmp_path / "parts", pause=0.05)

@@ -26,7 +26,7 @@ from jobs.training import (
     step_rows,
     train,
 )
-from tests.unit.training.tiny import ROWS, Row, make_model
+from tests.tiny import ROWS, Row, make_tiny_model
 
 SETTINGS = TrainingSettings(
     rank=2,
@@ -34,7 +34,7 @@ SETTINGS = TrainingSettings(
     dropout=0.1,
     epochs=2,
     batch_size=3,
-    max_tokens_per_batch=12,
+    max_tokens_per_batch=60,
     checkpoint_steps=2,
     dtype="float32",
     seed=5,
@@ -46,7 +46,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     torch.set_num_threads(1)
-    return make_model(tmp_path_factory.mktemp("models") / "tiny")
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny", spread=0.3)
 
 
 @pytest.fixture
@@ -166,7 +166,10 @@ def test_prompt_tokens_have_no_loss(run, base):
     tokenizer, model = AutoTokenizer.from_pretrained(base), AutoModelForCausalLM.from_pretrained(base)
     losses = []
     for row in ROWS:
-        prompt, completion = tokenizer(row.prompt)["input_ids"], [*tokenizer(row.completion)["input_ids"], 0]
+        prompt, completion = (
+            tokenizer(row.prompt)["input_ids"],
+            [*tokenizer(row.completion)["input_ids"], tokenizer.eos_token_id],
+        )
         with torch.no_grad():
             scores = model(torch.tensor([prompt + completion])).logits[0].log_softmax(-1)
         losses += [-scores[len(prompt) - 1 + i, token].item() for i, token in enumerate(completion)]
@@ -223,11 +226,11 @@ def test_rows_that_are_too_long_are_left_out_whole_and_counted(run, base):
     from transformers import AutoTokenizer
 
     long = Row("long", "how many legs has the ant " * 9, "six")
-    rows, dropped = encode_rows([*ROWS, long], AutoTokenizer.from_pretrained(base), 20)
+    rows, dropped = encode_rows([*ROWS, long], AutoTokenizer.from_pretrained(base), 60)
     assert dropped == ("long",)
     assert len(rows) == len(ROWS)
-    with pytest.raises(TrainingError, match="all 1 are longer than max_length = 20"):
-        run("a", rows=[long], settings=replace(SETTINGS, max_length=20))
+    with pytest.raises(TrainingError, match="all 1 are longer than max_length = 60"):
+        run("a", rows=[long], settings=replace(SETTINGS, max_length=60))
 
 
 def test_an_empty_completion_and_no_rows_are_refused(run):
