@@ -90,9 +90,10 @@ def import_command(
     json_output: bool,
 ) -> None:
     """Read entries from FILE (JSON lines, or Markdown; "-": standard input)."""
+    path = getattr(file, "name", "-")
     options = ImportOptions(
         parent=names.chosen(base),
-        format=exchange_format(file.name, wanted),  # type: ignore[arg-type]
+        format=exchange_format(path, wanted),  # type: ignore[arg-type]
         atomic=atomic,
         dry_run=dry_run,
         author=author,
@@ -122,7 +123,7 @@ def import_command(
     if json_output:
         click.echo(to_json(done))
     else:
-        _print_import(done, file.name, dry_run)
+        _print_import(done, path, dry_run)
     if done.problems:
         sys.exit(1)
 
@@ -155,7 +156,7 @@ def _print_import(done: ImportEntriesResponse, file: str, dry_run: bool) -> None
     said = [f"{getattr(done, count)} {count}" for count in _COUNTS if getattr(done, count)]
     out.print(f"Entries that {verb}: {', '.join(said) or 'none'}.")
     if done.for_review:
-        waiting = f"{'Would wait' if dry_run else 'Waiting'} for a person: {done.for_review}"
+        waiting = f"Of these {'would wait' if dry_run else 'wait'} for a person: {done.for_review}"
         out.print(Text(waiting + ("." if dry_run else "; see `nesycd kb review`."), style="yellow"))
     for problem in done.problems:
         out.print(Text(f"{file}:{problem.line}: {problem.error.message}", style="red"), soft_wrap=True)

@@ -248,7 +248,9 @@ class _Session:
                 done = self._do(key, entry, conflicts)
             except Problem as problem:
                 err.print(Text(problem.message, style="red"))
-                continue
+                if not isinstance(problem, writing.Overtaken):
+                    continue
+                done = False
             except grpc.aio.AioRpcError as error:
                 failure = errors.from_rpc_error(error)
                 err.print(Text(explain(failure), style="red"))

@@ -39,6 +39,10 @@ _from_file = click.option(
 )
 
 
+class Overtaken(Problem):
+    """Somebody else changed the entry after the person had read it."""
+
+
 # --- what a write gave back
 
 
@@ -258,7 +262,7 @@ def update(request: UpdateEntryRequest, read: Entry, *, keep_text: bool, json_ou
         json_output: Print what met it as JSON.
 
     Raises:
-        Problem: Somebody else edited it meanwhile.
+        Overtaken: Somebody else edited it meanwhile.
         grpc.aio.AioRpcError: It failed for another reason.
     """
     try:
@@ -275,7 +279,7 @@ def update(request: UpdateEntryRequest, read: Entry, *, keep_text: bool, json_ou
         else:
             _print_conflict(conflict, request.entry, set(request.update_mask.paths))
         again = f"`nesycd kb edit {names.short_id(read.name)}{f' --text-file {kept}' if kept else ''}`"
-        raise Problem(
+        raise Overtaken(
             f"nothing was written: the entry is at revision {conflict.current.entry.revision} by now. "
             f"Bring both together, then {again}{'' if kept else ' with the same options'}"
         ) from error

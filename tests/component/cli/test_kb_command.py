@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pty
+import random
+import re
 import select
 import stat
 import subprocess
@@ -90,7 +92,7 @@ class Base:
             os.write(terminal, line.encode() + b"\n")
         while piece := _read(terminal, 60):
             said += piece
-        return said.decode(), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said.decode()), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _read(terminal: int, patience: float) -> bytes:
@@ -174,7 +176,7 @@ def test_lists_fit_the_terminal_and_lose_nothing(base: Base, columns: str) -> No
     name = base.add("A sentence of some words that is longer than a narrow terminal is wide, ending in octopus.")
     for command in (("entries",), ("audit",), ("history", name), ("stats",), ("show", name)):
         lines = base(*command, COLUMNS=columns).stdout.splitlines()
-        assert max(len(line.rstrip()) for line in lines) <= max(int(columns), 68), command  # an entry's name is long
+        assert max(len(line.rstrip()) for line in lines) <= max(int(columns), 80), command  # an entry's name is long
         if command[0] != "stats":
             assert "octopus" in " ".join(lines)
 
@@ -375,7 +377,7 @@ def test_a_person_goes_through_the_queue_on_a_terminal(base: Base) -> None:
     assert status == 0 and "Traceback" not in said
     assert "skip it for now" in said, "a key that is none explains them"
     assert said.count("Why?") == 1, "the reason is asked for once"
-    assert "Decided: 4" in said and "Still waiting: 1" in said.replace("\x1b[1;36m", "").replace("\x1b[0m", "")
+    assert "Decided: 4" in said and "Still waiting: 1" in said
     now = [base.entry(entry["name"]) for entry in queue]
     found = [entry["status"].removeprefix("ENTRY_STATUS_") for entry in now]
     assert found == ["ACTIVE", "ACTIVE", "SUPERSEDED", "ACTIVE", "DRAFT"]
@@ -528,10 +530,10 @@ def test_a_dry_run_says_what_would_happen_to_each_item_and_changes_nothing(base:
     assert base.json("entries") == before
     done = base.json("import", "a.md", status=1)
     assert {key: done[key] for key in ("created", "updated", "merged", "for_review")} == {
-        "created": "1", "updated": "1", "merged": "1", "for_review": "1",
+        "created": "2", "updated": "1", "merged": "1", "for_review": "1",
     }  # fmt: skip
     assert "changes" not in done
-    assert "nesycd kb review" in base("import", "a.md", "--reviewed", status=1).output or not base.json("review")
+    assert "4 unchanged" in base("import", "a.md", status=1).output
 
 
 def test_a_file_that_people_have_looked_at_comes_in_whole_or_not_at_all(base: Base) -> None:
@@ -561,12 +563,12 @@ def test_an_export_is_there_whole_or_as_it_was(base: Base) -> None:
 
 
 def test_a_big_file_shows_how_far_it_is_on_a_terminal(base: Base) -> None:
-    rows = (json.dumps({"text": f"Number {uuid.uuid4().hex} follows {uuid.uuid4().hex}."}) for _ in range(15_000))
+    rng = random.Random(1)
+    vocabulary = ["".join(rng.choices("abcdefghijklm", k=8)) for _ in range(5000)]
+    rows = (json.dumps({"text": " ".join(rng.choices(vocabulary, k=100))}) for _ in range(2000))
     (base.folder / "big.jsonl").write_text("\n".join(rows))
     said, status = base.typing(("import", "big.jsonl"), ())
-    assert (
-        status == 0 and "Importing" in said and "15000 created" in said.replace("\x1b[1;36m", "").replace("\x1b[0m", "")
-    )
+    assert status == 0 and "Importing" in said and "2000 created" in said
     number = base.json("entries", "--limit", "1", "--filter", "status = ACTIVE")[0]["name"][-36:]
     assert base.json("show", number[:8])["name"].endswith(number)
 
