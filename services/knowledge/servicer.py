@@ -61,7 +61,7 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         """All knowledge bases, by id."""
         size = page_size(request.page_size)
         after = decode_page_token("knowledgeBases", request.page_token, str) or ""
-        bases = [base for base in await self._library.bases() if base.id > after]
+        bases = await self._library.bases(after, size + 1)
         response = pb.ListKnowledgeBasesResponse(knowledge_bases=map(convert.base_message, bases[:size]))
         if len(bases) > size:
             response.next_page_token = encode_page_token("knowledgeBases", bases[size - 1].id)

@@ -5,6 +5,8 @@ import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nesycd.common.v1 import Status
+from nesycd.extraction.v1 import BatchExtractKnowledgeRequest
 
 from services.common import errors
 
@@ -61,6 +63,16 @@ def test_any_text_fits_the_trailers(message, violations):
     status = errors.status_proto(error)
     assert status.ByteSize() <= 3000
     assert errors.from_status_proto(status).reason == "INVALID_ARGUMENT"
+
+
+def test_a_message_of_a_contract_travels_with_the_error_where_it_fits():
+    for text, there in (("short", True), ("x" * 5000, False)):
+        error = errors.Aborted("changed", reason="ETAG_MISMATCH").attach(Status(code=9, message=text))
+        again = errors.from_status_proto(errors.status_proto(error))
+        assert (again.find(Status) is not None) is there
+        assert (again.reason, again.find(BatchExtractKnowledgeRequest)) == ("ETAG_MISMATCH", None)
+    passed_on = errors.from_status_proto(errors.status_proto(errors.Aborted("x").attach(Status(message="y"))))
+    assert errors.from_status_proto(errors.status_proto(passed_on)).find(Status).message == "y"
 
 
 def test_lone_surrogates_in_a_message_do_not_break_it():

@@ -46,9 +46,37 @@ def test_a_filter_means_what_it_says(text: str, expected: bool) -> None:
     assert node.matches(ENTRY) is expected
 
 
+FULL = Entry(
+    "kb", "id", "text", kind=EntryKind.SUMMARY, status=EntryStatus.DRAFT, tags=("t",),
+    sources=(Source("case", "run", "call", "author", "citation"),), used=1, helpful=2, harmful=3,
+)  # fmt: skip
+BARE = Entry("kb", "id", "text", kind=EntryKind.FACT, status=EntryStatus.RETIRED)
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        "status = DRAFT", "status:ENTRY_STATUS_DRAFT", "status != RETIRED", "kind = SUMMARY", "kind:ENTRY_KIND_SUMMARY",
+        "kind != FACT", "tags:t", "tags = t", 'tags:"*"', "tags = *", "NOT tags != *", "counters.used = 1",
+        "counters.used:1", "counters.used != 0", "counters.helpful > 1", "counters.helpful >= 2", "NOT counters.harmful < 3",
+        "NOT counters.harmful <= 2",
+        *(f"{name}.{part} {op} {value}" for name in ("source", "sources") for op in (":", "=") for part, value in (
+            ("case_id", "case"), ("run", "run"), ("teacher_call", "call"), ("author", "author"), ("citation", "citation"),
+        )),
+        *(f"sources.{part}:*" for part in ("case_id", "run", "teacher_call", "author", "citation")),
+        *(f"NOT sources.{part} != *" for part in ("case_id", "run", "teacher_call", "author", "citation")),
+    ],
+)  # fmt: skip
+def test_every_field_tells_entries_apart(text: str) -> None:
+    node = parse(text)
+    assert node is not None
+    assert (node.matches(FULL), node.matches(BARE)) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "status:*", "kind:*", "counters.used:*", "sources:x", "source:*", "sources.case_id > a",
         "status", "status =", "status = NOVEL", "= ACTIVE", "status < ACTIVE", "text:x", "tags:birds)", "(tags:birds",
         "tags:'x", "counters.helpful > x", "counters.helpful > -1", "AND tags:x", "tags:x OR", "NOT", "tags > a",
         "tags:x; DROP TABLE entries", "(" * 50 + "tags:x" + ")" * 50, "__class__ = 1", "counters.__class__ = 1", "x" * 5000,

@@ -108,6 +108,59 @@ async def test_batches_pages_and_files_go_through(stub: KnowledgeServiceStub) ->
     await stub.DeleteKnowledgeBase(pb.DeleteKnowledgeBaseRequest(name="knowledgeBases/kb2", force=True))
 
 
+async def test_reviews_revisions_audit_and_figures_go_through(stub: KnowledgeServiceStub) -> None:
+    first = await create(stub, "A spider has 8 legs.", tags=["a"])
+    drafts = [await create(stub, f"A spider has {legs} legs.") for legs in (6, 10, 12)]
+    assert {draft.status for draft in drafts} == {pb.ENTRY_STATUS_DRAFT}
+    page = await stub.ListReviews(pb.ListReviewsRequest(parent=KB, page_size=2))
+    rest = await stub.ListReviews(pb.ListReviewsRequest(parent=KB, page_token=page.next_page_token))
+    assert [review.entry.name for review in (*page.reviews, *rest.reviews)] == sorted(draft.name for draft in drafts)
+    assert page.reviews[0].conflicts[0] == first
+    assert page.reviews[0].entry.conflicting_entries[0] == first.name
+    request = pb.ResolveReviewRequest(
+        name=drafts[0].name, decision=pb.REVIEW_DECISION_REPLACE, etag=drafts[0].etag, author="Bea", others=[first.name]
+    )
+    done = await stub.ResolveReview(request)
+    assert done.entry.status == pb.ENTRY_STATUS_ACTIVE
+    assert [(other.name, other.superseded_by) for other in done.others] == [(first.name, drafts[0].name)]
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stub.ResolveReview(request)
+    conflict = from_rpc_error(refused.value).find(pb.EditConflict)
+    assert conflict is not None
+    assert (conflict.current.entry.status, conflict.read.entry.status) == (
+        pb.ENTRY_STATUS_ACTIVE,
+        pb.ENTRY_STATUS_DRAFT,
+    )
+    name = f"{first.name}/revisions/1"
+    revision = (await stub.GetEntryRevision(pb.GetEntryRevisionRequest(name=name))).revision
+    assert (revision.name, revision.entry.text, revision.author) == (name, first.text, "Ada")
+    audit = [r async for part in stub.ExportAudit(pb.ExportAuditRequest(parent=KB)) for r in part.revisions]
+    assert [r.name for r in audit] == sorted(r.name for r in audit)
+    assert len(audit) == 6
+    late = pb.ExportAuditRequest(parent=KB, since=done.entry.update_time)
+    assert [r.author async for part in stub.ExportAudit(late) for r in part.revisions] == ["Bea"]
+    figures = await stub.GetKnowledgeBaseStatistics(pb.GetKnowledgeBaseStatisticsRequest(name=KB))
+    assert figures.by_status == {"ENTRY_STATUS_ACTIVE": 1, "ENTRY_STATUS_DRAFT": 2, "ENTRY_STATUS_SUPERSEDED": 1}
+    assert figures.by_kind == {"ENTRY_KIND_FACT": 4}
+    assert [(tag.tag, tag.count) for tag in figures.tags] == [("a", 1)]
+    assert (figures.knowledge_base.entry_count, figures.knowledge_base.active_entry_count) == (4, 1)
+
+
+async def test_an_import_lists_its_changes(stub: KnowledgeServiceStub) -> None:
+    await create(stub, "A spider has 8 legs.")
+
+    async def file(**options: Any) -> Any:
+        yield pb.ImportEntriesRequest(options={"parent": KB, **options})
+        yield pb.ImportEntriesRequest(data=b'{"text":"A spider has 6 legs."}\n{"text":"new"}\n')
+
+    dry = await stub.ImportEntries(file(dry_run=True))
+    outcomes = [pb.IMPORT_OUTCOME_FOR_REVIEW, pb.IMPORT_OUTCOME_CREATED]
+    assert [(change.line, change.outcome) for change in dry.changes] == list(zip((1, 2), outcomes, strict=True))
+    assert not dry.changes[0].HasField("before")
+    assert dry.changes[0].entry.status == pb.ENTRY_STATUS_DRAFT
+    assert (await stub.ImportEntries(file(reviewed=True))).for_review == 0
+
+
 async def test_watching_goes_on_from_its_token(stub: KnowledgeServiceStub) -> None:
     call = stub.WatchEntries(pb.WatchEntriesRequest(parent=KB))
     first = await create(stub, "zero")
@@ -162,6 +215,27 @@ HOSTILE: list[tuple[str, Any, grpc.StatusCode]] = [
     ("SearchEntries", pb.SearchEntriesRequest(parent=KB, query="a", exclude_entries=["x"]), BAD),
     ("SearchEntries", pb.SearchEntriesRequest(parent=KB, query="a", mode=2), grpc.StatusCode.FAILED_PRECONDITION),
     ("SearchEntries", pb.SearchEntriesRequest(parent="knowledgeBases/no", query="a"), grpc.StatusCode.NOT_FOUND),
+    ("SearchEntries", pb.SearchEntriesRequest(parent=KB, query="a", feedback_weight=1.5), BAD),
+    ("SearchEntries", pb.SearchEntriesRequest(parent=KB, query="a", feedback_weight=float("nan")), BAD),
+    ("GetEntryRevision", pb.GetEntryRevisionRequest(name=NOBODY), BAD),
+    ("GetEntryRevision", pb.GetEntryRevisionRequest(name=f"{NOBODY}/revisions/0"), BAD),
+    ("GetEntryRevision", pb.GetEntryRevisionRequest(name=f"{NOBODY}/revisions/" + "9" * 30), BAD),
+    ("GetEntryRevision", pb.GetEntryRevisionRequest(name=f"{NOBODY}/revisions/1"), grpc.StatusCode.NOT_FOUND),
+    ("ListReviews", pb.ListReviewsRequest(parent="knowledgeBases/no"), grpc.StatusCode.NOT_FOUND),
+    ("ListReviews", pb.ListReviewsRequest(parent=KB, page_size=-1), BAD),
+    ("ListReviews", pb.ListReviewsRequest(parent=KB, page_token="x"), BAD),
+    ("ResolveReview", pb.ResolveReviewRequest(name=NOBODY), BAD),
+    ("ResolveReview", pb.ResolveReviewRequest(name=NOBODY, decision=9), BAD),
+    ("ResolveReview", pb.ResolveReviewRequest(name=NOBODY, decision=1), grpc.StatusCode.NOT_FOUND),
+    ("ResolveReview", pb.ResolveReviewRequest(name=NOBODY, decision=3, others=["x"]), BAD),
+    ("ResolveReview", pb.ResolveReviewRequest(name=NOBODY, decision=3, others=[NOBODY]), BAD),
+    (
+        "GetKnowledgeBaseStatistics",
+        pb.GetKnowledgeBaseStatisticsRequest(name="knowledgeBases/no"),
+        grpc.StatusCode.NOT_FOUND,
+    ),
+    ("GetKnowledgeBaseStatistics", pb.GetKnowledgeBaseStatisticsRequest(name=KB, top_count=-1), BAD),
+    ("GetKnowledgeBaseStatistics", pb.GetKnowledgeBaseStatisticsRequest(name=KB, top_count=101), BAD),
     ("RecordFeedback", pb.RecordFeedbackRequest(parent=KB, feedback=[{"entry": NOBODY}]), grpc.StatusCode.NOT_FOUND),
     ("RecordFeedback", pb.RecordFeedbackRequest(parent="knowledgeBases/b", feedback=[{"entry": NOBODY}]), BAD),
     ("CreateKnowledgeBase", pb.CreateKnowledgeBaseRequest(knowledge_base_id="a/b"), BAD),
@@ -197,6 +271,18 @@ async def test_a_page_token_of_another_list_is_refused(stub: KnowledgeServiceStu
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await other
         assert error.value.code() is BAD
+
+
+async def test_streams_refuse_what_is_wrong(stub: KnowledgeServiceStub) -> None:
+    for request, code in (
+        (pb.ExportAuditRequest(parent="knowledgeBases/no"), grpc.StatusCode.NOT_FOUND),
+        (pb.ExportAuditRequest(parent="x"), BAD),
+        (pb.ExportAuditRequest(parent=KB, since={"seconds": 2**62}), BAD),
+        (pb.ExportAuditRequest(parent=KB, since={"nanos": -1}), BAD),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            _ = [part async for part in stub.ExportAudit(request)]
+        assert error.value.code() is code
 
 
 async def test_an_import_must_begin_with_its_options(stub: KnowledgeServiceStub) -> None:
