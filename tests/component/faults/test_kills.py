@@ -12,7 +12,6 @@ import os
 import random
 import signal
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,31 +27,25 @@ from rich.console import Console
 
 from cli import watch
 from cli.stack import Options, Stack
-from tests.tiny import make_tiny_model
+from tests.command import Home
 
-FAMILIES = Path(__file__).resolve().parents[3] / "examples" / "families"
 STAGES = "prepare rationalize train-general diagnose extract train-augmented evaluate publish".split()
 VICTIMS = ["worker", "teacher", "knowledge", "extraction", "student", "runs", "valkey", "everything"]
 ROWS = {"train": 40, "test": 16}
 
 
-class Machine:
-    """One machine on which everything runs."""
+class Machine(Home):
+    """One machine on which everything runs, looked at from inside."""
 
     def __init__(self, folder: Path) -> None:
-        self.stack = Stack(folder / "home")
-        self.spec = yaml.safe_load((FAMILIES / "demo.yaml").read_text())
-        for name, count in ROWS.items():
-            rows = (FAMILIES / f"{name}.jsonl").read_text().splitlines()
-            (folder / f"{name}.jsonl").write_text("\n".join(rows[:: len(rows) // count][:count]) + "\n")
-            self.spec["data"][name] = str(folder / f"{name}.jsonl")
-        self.spec["data"]["expert"] = str(FAMILIES / "expert_facts.jsonl")
-        self.spec["student"]["base_model"] = "tiny"
-        self.spec.setdefault("training", {})["checkpoint_steps"] = 2
-        self.spec["evaluate"]["max_new_tokens"] = 16
+        super().__init__(folder)
+        self.stack = Stack(self.folder)
+        file = self.spec("attacked", **ROWS)
+        self.attacked = yaml.safe_load(file.read_text())
+        self.attacked["data"] = {name: str(file.parent / path) for name, path in self.attacked["data"].items()}
+        self.attacked.setdefault("training", {})["checkpoint_steps"] = 2
         self.options = Options(base_model="tiny", embedder="none", dtype="float32")
         self.options.standin = ["--mode", "scripted", "--latency", "0.05"]
-        make_tiny_model(self.stack.artifacts / "models" / "tiny")
 
     def up(self) -> None:
         self.options = self.stack.start(self.options)
@@ -66,7 +59,7 @@ class Machine:
             yield RunServiceStub(channel)
 
     def submit(self, run_id: str, seed: int) -> None:
-        spec = json_format.ParseDict({**self.spec, "name": run_id, "seed": seed}, struct_pb2.Struct())
+        spec = json_format.ParseDict({**self.attacked, "name": run_id, "seed": seed}, struct_pb2.Struct())
         with self.runs() as runs:
             runs.CreateRun(CreateRunRequest(spec=spec, run_id=run_id), timeout=60)
 
@@ -89,8 +82,7 @@ class Machine:
         raise AssertionError(f"{run_id} did not get to {stage or 'its end'} in {patience} s: {self.run(run_id)}")
 
     def calls(self) -> dict[str, int]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.options.ports['standin']}/calls", timeout=5) as answer:
-            return json.load(answer)
+        return self.standin("/calls")
 
     def answers_lost_in_flight(self) -> int:
         """Answers that the stand-in gave and that a killed proxy had not stored yet: those may be asked for again."""
@@ -106,7 +98,7 @@ class Machine:
 
     def kill(self, victim: str) -> None:
         if victim == "everything":
-            for process in self.stack._ours():
+            for process in self.running():
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
             self.up()
@@ -144,7 +136,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         yield made
     finally:
         made.stack.stop()
-        assert not list(made.stack._ours()), "`nesycd down` left a process behind"
+        assert not list(made.running()), "`nesycd down` left a process behind"
 
 
 def attack(machine: Machine, number: int) -> None:
