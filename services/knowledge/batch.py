@@ -18,6 +18,7 @@ _IN_USE_FIRST = (EntryStatus.ACTIVE, EntryStatus.DRAFT, EntryStatus.SUPERSEDED, 
 _FACTS = parse("kind = FACT AND (status = ACTIVE OR status = DRAFT OR status = SUPERSEDED OR status = RETIRED)")
 _NEAREST = 10
 _SEARCHES = 8  # at once
+_MOST_ALIKE = 200
 
 
 class Batch:
@@ -118,10 +119,12 @@ class Batch:
         return min(found, key=lambda e: (_IN_USE_FIRST.index(e.status), e.id), default=None)
 
     def alike(self, entry: Entry) -> list[Entry]:
-        """Other entries that have a claim key in common with this one, as they will be, by id."""
+        """Other entries that have a claim key in common with this one, as they will be, by id; not more than a few."""
         keys = set(entry.claim_keys)
         ids = {i for key in keys for i in (*self._stored_claims.get(key, ()), *self._claims.get(key, ()))}
-        return [other for other in self._others(entry, ids) if keys.intersection(other.claim_keys)]
+        # More than these would be a table in sentences: a person looks at the first ones anyway.
+        few = sorted(ids - {entry.id})[:_MOST_ALIKE]
+        return [other for other in self._others(entry, few) if keys.intersection(other.claim_keys)]
 
     def near(self, entry: Entry) -> list[Entry]:
         """Other facts whose vectors are near, as they will be, by id."""
@@ -130,8 +133,8 @@ class Batch:
             return []
         return self._others(entry, {*self._near.get(entry.text, ()), *self._fresh.near(vector)})
 
-    def _others(self, entry: Entry, ids: set[str]) -> list[Entry]:
-        return [e for entry_id in sorted(ids - {entry.id}) if (e := self.entry(entry_id)) is not None]
+    def _others(self, entry: Entry, ids: Collection[str]) -> list[Entry]:
+        return [e for entry_id in sorted({*ids} - {entry.id}) if (e := self.entry(entry_id)) is not None]
 
     def put(self, entry: Entry, author: str, reason: str) -> Entry:
         """Writes an entry; of several writes of one entry the last one counts, under the author of the first.

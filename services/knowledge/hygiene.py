@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
-CLAIM_VERSION = 1
+CLAIM_VERSION = 2
 """Raised whenever claim_keys gives other keys: stores make theirs again then."""
 
 MIN_COSINE = 0.93  # of two texts that say the same in other words
@@ -153,16 +153,19 @@ def claim_keys(text: str) -> tuple[str, ...]:
         text: An entry's text.
 
     Returns:
-        None to two short keys.
+        None to three short keys: of all words; of all but the numbers that are values; of the subject of a role.
     """
     if len(text) > _LONGEST:
         return ()
     claim = _claim(text)
-    content = sorted(word.text for word in claim.words if not word.is_number)
-    keys = [_digest("words", content)] if len(content) > 1 else []
+    keys = []
+    for words in ([w.text for w in claim.words], [w.text for w in claim.words if not w.is_value]):
+        # Numbers alone say nothing, nor does a single word.
+        if len(words) > 1 and any(w.text in words and not w.is_number for w in claim.words):
+            keys.append(_digest("words", sorted(words)))
     if claim.role is not None:
         keys.append(claim.role.key)
-    return tuple(keys)
+    return tuple(dict.fromkeys(keys))
 
 
 def compare(new: str, old: str) -> Likeness:

@@ -31,6 +31,8 @@ PAIRS = [
     (CONTRADICTS, "A spider has 8 legs.", "Spiders have six legs."),
     (CONTRADICTS, "A chain is 66 feet.", "A chain is 60 feet."),
     (CONTRADICTS, "A chain is 66 feet.", "A chain is about 70 feet."),
+    (CONTRADICTS, "12 times 13 equals 156.", "12 times 13 equals 155."),
+    (CONTRADICTS, "The square root of 144 is 12.", "The square root of 144 is 13."),
     (CONTRADICTS, "A stamp costs $5.", "A stamp costs $6."),
     (CONTRADICTS, "There are 12 months in a year.", "There are 13 months in a year."),
     (CONTRADICTS, "The Battle of Hastings was fought in 1066.", "The Battle of Hastings was fought in 1067."),
@@ -130,6 +132,11 @@ def test_no_two_facts_of_the_example_are_suspected_and_every_wrong_value_is() ->
         assert wrong != row["text"]
         assert set(claim_keys(wrong)) & set(claim_keys(row["text"]))
         assert compare(wrong, row["text"]) is CONTRADICTS
+
+
+def test_a_table_in_sentences_shares_no_keys() -> None:
+    keys = [key for n in range(2, 200) for key in claim_keys(f"The square root of {n * n} is {n}.")]
+    assert len(set(keys)) == len(keys)
 
 
 @settings(max_examples=200, deadline=None)
