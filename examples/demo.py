@@ -55,7 +55,7 @@ def edit_one_entry(knowledge_base: str) -> None:
     found = nesycd("kb", "search", fact, "--kb", knowledge_base, "--top-k", "1", "--json", capture=True)
     entry = found["results"][0]["entry"]
     edited = f"{subject} have 8 legs."
-    nesycd("kb", "edit", entry["name"], "--text", edited, "--reason", "to see whether the answer follows")
+    nesycd("kb", "edit", entry["name"], "--text", edited, "--reviewed", "--reason", "to see whether the answer follows")
     nesycd("ask", question)
     nesycd("kb", "rollback", entry["name"], str(entry["revision"]), "--reason", f"the truth again: {rest}")
 
