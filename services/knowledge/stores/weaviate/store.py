@@ -52,6 +52,7 @@ from services.knowledge.stores.weaviate.turns import Turn, Turns
 
 _BLOCK = 200  # objects that are put at once
 _BLOCK_SIZE = 4_000_000  # characters of bodies
+_REMOVED_AT_ONCE = 16  # objects
 _AT_ONCE = 3  # blocks on their way at once
 _PAGE = 2000  # objects that are read at once
 _KEYS = 500  # keys that are looked up at once
@@ -114,6 +115,7 @@ class WeaviateStore:
         self._turns = Turns(redis_url, hashlib.sha256(url.encode()).hexdigest()[:12])
         self._known: dict[str, _Known] = {}
         self._unordered: set[str] = set()  # bases whose last write has an unknown outcome
+        self._torn: dict[str, list[Record]] = {}  # what those writes were, where the journal does not have them
         self._last_version = 0
         self._refreshing: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
@@ -242,6 +244,10 @@ class WeaviateStore:
 
     async def _order(self, kb: str) -> None:
         commits = self._plain(schema.COMMITS)
+        while torn := self._torn.get(kb):
+            # Taking objects away and putting them again is two steps, so it needs the journal as well.
+            await self._write_down(kb, torn[0], self._next_version(kb, 0))
+            torn.pop(0)
         async with self._calls(seconds=60.0):
             found = [one async for one in journal.unfinished(commits, kb)]
         for _, record in found:
@@ -263,7 +269,30 @@ class WeaviateStore:
             )
             versions = {str(one.uuid): int(one.properties["version"]) for one in stored}
             entries = [e for e in record.entries if versions.get(e.id, 0) <= e.properties["version"]]
-            await self._apply(kb, dataclasses.replace(record, entries=entries))
+            record = dataclasses.replace(record, entries=entries)
+            await self._take_away(kb, record)
+            await self._apply(kb, record)
+
+    async def _take_away(self, kb: str, record: Record) -> None:
+        """Removes what is about to be put again.
+
+        A server that was killed while it wrote may have objects that its indexes do not know: no query finds them. When
+        such an object is put again as it is, the server takes it for unchanged and leaves the indexes alone (Weaviate
+        1.39, Shard.determineInsertStatus). By its id it can be removed all the same.
+        """
+        slots = asyncio.Semaphore(_REMOVED_AT_ONCE)
+
+        async def remove(collection: Any, thing: Thing) -> None:
+            async with slots, self._calls(kb):
+                await collection.data.delete_by_id(thing.id)
+
+        entries, revisions = self._of(schema.ENTRIES, kb), self._of(schema.REVISIONS, kb)
+        requests = self._plain(schema.REQUESTS)
+        await asyncio.gather(
+            *(remove(revisions, thing) for thing in record.revisions),
+            *(remove(entries, thing) for thing in record.entries),
+            *(remove(requests, thing) for thing in record.requests),
+        )
 
     # -- bases
 
@@ -382,6 +411,7 @@ class WeaviateStore:
         """Removes a base with everything in it."""
         await self._base(kb)
         self._check_turn(kb)
+        self._torn.pop(kb, None)
         with self._unknown_until_done(kb):
             async with self._calls(seconds=60.0):
                 # From here on there is no such base; what a kill leaves goes when one of this name is made again.
@@ -419,6 +449,15 @@ class WeaviateStore:
             yield
         except BaseException:
             self._unordered.add(kb)
+            raise
+
+    @contextlib.contextmanager
+    def _torn_where_it_fails(self, kb: str, record: Record) -> Any:
+        """Keeps a write that the server perhaps took in part, so that it is done again before anything else is."""
+        try:
+            yield
+        except (Unavailable, asyncio.CancelledError):
+            self._torn.setdefault(kb, []).append(record)
             raise
 
     def _check_turn(self, kb: str) -> None:
@@ -570,7 +609,8 @@ class WeaviateStore:
             if steps > 1 and (atomic or request_id):
                 await self._apply_as_one(kb, record, version)
             else:
-                await self._apply(kb, record)
+                with self._torn_where_it_fails(kb, record):
+                    await self._apply(kb, record)
         self._check_turn(kb)
         self._reached(kb, version + len(writes) - 1)
 
@@ -583,16 +623,20 @@ class WeaviateStore:
         return {str(one.uuid): stored_of(one) for one in found}
 
     async def _apply_as_one(self, kb: str, record: Record, version: int) -> None:
+        commit = await self._write_down(kb, record, version)
+        await self._apply(kb, record)
+        async with self._calls(kb):
+            await self._plain(schema.COMMITS).data.delete_many(where=journal.commits_are([commit]))
+
+    async def _write_down(self, kb: str, record: Record, version: int) -> str:
+        """Puts a record into the journal; its name there."""
         commits = self._plain(schema.COMMITS)
-        commit = f"{version:020d}"
-        *others, last = journal.pieces(kb, f"{commit}-{uuid.uuid4().hex[:8]}", record)
+        *others, last = journal.pieces(kb, f"{version:020d}-{uuid.uuid4().hex[:8]}", record)
         if others:
             await self._put(commits, others)
         self._check_turn(kb)
         await self._put(commits, [last])
-        await self._apply(kb, record)
-        async with self._calls(kb):
-            await commits.data.delete_many(where=journal.commits_are([last.properties["commit"]]))
+        return str(last.properties["commit"])
 
     async def _apply(self, kb: str, record: Record) -> None:
         if record.revisions:
@@ -687,8 +731,9 @@ class WeaviateStore:
             if (now := stored.get(entry.id)) is not None and now.entry.indexed == entry.indexed
         ]
         if things:
-            with self._unknown_until_done(kb):
-                await self._put(self._of(schema.ENTRIES, kb), things)
+            record = Record(entries=things)
+            with self._unknown_until_done(kb), self._torn_where_it_fails(kb, record):
+                await self._apply(kb, record)
 
     async def use_embedder(self, kb: str, embedder: str, dimension: int) -> None:
         """Searches with the vectors of this embedder from now on."""
