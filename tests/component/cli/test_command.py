@@ -173,7 +173,7 @@ def test_a_knowledge_base_is_made_filled_corrected_and_exchanged(home: Home) -> 
     counts = {base["name"]: int(base["entry_count"]) for base in home.json("kb", "list")}
     assert counts["knowledgeBases/copy"] == 1 and "knowledgeBases/copy" in home.nesycd("kb", "list").stdout
 
-    assert "Retired" in home.nesycd("kb", "retire", name).stderr
+    assert "retired" in home.nesycd("kb", "retire", name).stderr
     assert not home.json("kb", "search", "yeti", *in_it).get("results")
 
 
