@@ -42,6 +42,11 @@ def entry_id(value: str, field: str = "entry_id") -> str:
     return lowered
 
 
+def is_entry_id(value: object) -> bool:
+    """Whether it is the id of an entry as they are kept."""
+    return isinstance(value, str) and _ENTRY_ID.fullmatch(value) is not None
+
+
 def base_name(kb: str) -> str:
     """The resource name of a knowledge base."""
     return f"knowledgeBases/{kb}"

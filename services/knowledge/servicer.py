@@ -12,7 +12,7 @@ from nesycd.knowledge.v1 import knowledge_pb2 as pb
 
 from services.common.errors import InvalidArgument, NesycdError
 from services.common.ordered import map_in_order
-from services.common.pages import decode_page_token, encode_page_token, page_size
+from services.common.pages import decode_page_token, encode_page_token, is_number, is_text, page_size
 from services.common.rows import row_status
 from services.knowledge import convert, exchange, names
 from services.knowledge.entries import CONTENT_FIELDS, Entry
@@ -60,7 +60,7 @@ class KnowledgeServicer(KnowledgeServiceServicer):
     ) -> pb.ListKnowledgeBasesResponse:
         """All knowledge bases, by id."""
         size = page_size(request.page_size)
-        after = decode_page_token("knowledgeBases", request.page_token, str) or ""
+        after = decode_page_token("knowledgeBases", request.page_token, is_text) or ""
         bases = await self._library.bases(after, size + 1)
         response = pb.ListKnowledgeBasesResponse(knowledge_bases=map(convert.base_message, bases[:size]))
         if len(bases) > size:
@@ -130,7 +130,7 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         kb = names.parse_base(request.parent, "parent")
         size, where = page_size(request.page_size), parse(request.filter)
         kind = f"entries:{kb}:{request.filter}"
-        after = _after(kind, request.page_token)
+        after = decode_page_token(kind, request.page_token, names.is_entry_id) or ""
         entries = await self._library.entries(kb, after, size + 1, where)
         response = pb.ListEntriesResponse(entries=map(convert.entry_message, entries[:size]))
         if len(entries) > size:
@@ -161,7 +161,7 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         """What an entry was, newest first."""
         kb, entry_id = names.parse_entry(request.parent, "parent")
         size, kind = page_size(request.page_size), f"revisions:{kb}:{entry_id}"
-        before = decode_page_token(kind, request.page_token, int) or 2**62
+        before = decode_page_token(kind, request.page_token, is_number) or 2**62
         revisions = await self._library.revisions(kb, entry_id, before, size + 1)
         response = pb.ListEntryRevisionsResponse(revisions=map(convert.revision_message, revisions[:size]))
         if len(revisions) > size:
@@ -189,7 +189,7 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         """What waits for a person, and why."""
         kb = names.parse_base(request.parent, "parent")
         size, kind = page_size(request.page_size), f"reviews:{kb}"
-        after = _after(kind, request.page_token)
+        after = decode_page_token(kind, request.page_token, names.is_entry_id) or ""
         reviews = await self._library.reviews(kb, after, size + 1)
         response = pb.ListReviewsResponse()
         for review in reviews[:size]:
@@ -268,7 +268,7 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         """Changes since a token, and those to come."""
         kb = names.parse_base(request.parent, "parent")
         kind = f"watch:{kb}"
-        since = decode_page_token(kind, request.watch_token, int)
+        since = decode_page_token(kind, request.watch_token, is_number)
         async for version, entry in self._library.changes(kb, since):
             yield pb.WatchEntriesResponse(
                 entry=convert.entry_message(entry), version=version, watch_token=encode_page_token(kind, version)
@@ -364,17 +364,6 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         while entries := await self._library.entries(kb, after, _EXPORT_PAGE, where):
             yield pb.ExportEntriesResponse(data="".join(map(write, entries)).encode())
             after = entries[-1].id
-
-
-def _after(kind: str, token: str) -> str:
-    """The id of the entry that ended the last page."""
-    after = decode_page_token(kind, token, str)
-    try:
-        return names.entry_id(after) if after is not None else ""
-    except InvalidArgument:
-        raise InvalidArgument(
-            "page_token is damaged: pass next_page_token on as it came", reason="INVALID_PAGE_TOKEN", field="page_token"
-        ) from None
 
 
 def _creation(request: pb.CreateEntryRequest, kb: str) -> Creation:

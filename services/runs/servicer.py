@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import re
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -41,7 +42,7 @@ from services.common.errors import (
     Unavailable,
     register_reason,
 )
-from services.common.pages import decode_page_token, encode_page_token, page_size
+from services.common.pages import decode_page_token, encode_page_token, is_text, page_size
 from services.runs.convert import run_message
 
 RUN_NOT_FOUND = register_reason(
@@ -65,6 +66,16 @@ STATE_UNAVAILABLE = register_reason(
 _LIST = "runs"
 _POLL_SECONDS = 0.3
 T = TypeVar("T")
+
+
+def _is_place(payload: object) -> bool:
+    """Whether it is a place in the list of runs as RunStore.page gives it: a time, as text, and a run's id."""
+    if not isinstance(payload, list) or len(payload) != 2 or not all(map(is_text, payload)):
+        return False
+    try:
+        return math.isfinite(float(payload[0]))
+    except ValueError:
+        return False
 
 
 class RunServicer(RunServiceServicer):
@@ -114,7 +125,7 @@ class RunServicer(RunServiceServicer):
 
     async def ListRuns(self, request: ListRunsRequest, context: grpc.aio.ServicerContext) -> ListRunsResponse:
         size = page_size(request.page_size)
-        after = decode_page_token(_LIST, request.page_token)
+        after = decode_page_token(_LIST, request.page_token, _is_place)
         runs, following = await self._do(lambda: self._store.page(size, after))
         token = encode_page_token(_LIST, following) if following else ""
         return ListRunsResponse(runs=[run_message(run) for run in runs], next_page_token=token)

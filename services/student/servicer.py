@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from nesycd.student import v1 as student
 
 from services.common.errors import Internal, InvalidArgument, NesycdError
-from services.common.pages import decode_page_token, encode_page_token, page_size
+from services.common.pages import decode_page_token, encode_page_token, is_text, page_size
 from services.common.rows import row_status
 from services.student.adapters import AdapterInfo, Adapters, Alias, Retrieval
 from services.student.answering import Answer, Answering, Mode, Question
@@ -187,7 +187,7 @@ class StudentServicer(student.StudentServiceServicer):
     ) -> student.ListAdaptersResponse:
         """What is loaded."""
         size = page_size(request.page_size)
-        after = decode_page_token("adapters", request.page_token, str) or ""
+        after = decode_page_token("adapters", request.page_token, is_text) or ""
         left = [info for info in self._core.adapters.loaded() if info.name > after]
         return student.ListAdaptersResponse(
             adapters=[_adapter_to_proto(info) for info in left[:size]],

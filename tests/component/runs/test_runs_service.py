@@ -29,6 +29,7 @@ from nesycd.runs.v1 import (
 )
 
 from jobs import state
+from services.common.pages import encode_page_token
 from tests.processes import Process, running, service, valkey
 
 SPEC = {"name": "demo", "seed": 7, "data": {"train": "train.jsonl", "test": "test.jsonl"}}
@@ -164,6 +165,13 @@ def test_pages_hold_every_run_once(house: House) -> None:
             break
     assert names[:5] == [f"runs/page-{number}" for number in reversed(range(5))]
     assert len(names) == len(set(names)) == house.store.client.zcard("nesycd:runs:index")
+
+
+@pytest.mark.parametrize("payload", [1, "x", [], [1], ["x", "y"], ["nan", "y"], ["1.0", 2], {"1": "2"}])
+def test_a_page_token_that_leads_nowhere_is_refused(house: House, payload: Any) -> None:
+    token = encode_page_token("runs", payload)
+    call = lambda: house.runs.ListRuns(ListRunsRequest(page_token=token))  # noqa: E731
+    assert failure(call)[:2] == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN")
 
 
 def test_the_service_sends_a_run_again_whose_worker_is_gone(house: House) -> None:

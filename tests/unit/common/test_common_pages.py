@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.errors import InvalidArgument
-from services.common.pages import decode_page_token, encode_page_token, page_size
+from services.common.pages import decode_page_token, encode_page_token, is_number, is_text, page_size
 
 
 @given(st.text(), st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3)))
@@ -43,3 +43,20 @@ def test_page_sizes():
     assert [page_size(n, default=10, maximum=100) for n in (0, 1, 100, 5000)] == [10, 1, 100, 100]
     with pytest.raises(InvalidArgument):
         page_size(-1)
+
+
+@pytest.mark.parametrize(
+    ("fits", "payload"),
+    [
+        (is_text, 3),
+        (is_text, None),
+        (is_text, "\udc80"),
+        (is_text, "x" * 300),
+        (is_number, -1),
+        (is_number, True),
+        (is_number, 2**63),
+    ],
+)
+def test_a_token_whose_payload_the_list_never_makes_is_refused(fits, payload):
+    with pytest.raises(InvalidArgument, match="damaged"):
+        decode_page_token("entries", encode_page_token("entries", payload), fits)
