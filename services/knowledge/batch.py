@@ -8,13 +8,12 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 import numpy as np
 
-from services.knowledge.entries import Entry, EntryKind, EntryStatus
+from services.knowledge.entries import Entry, EntryKind, preference
 from services.knowledge.filters import parse
 from services.knowledge.hygiene import MIN_COSINE
 from services.knowledge.search import Query, SearchMode, first_words
 from services.knowledge.stores import Store, Vector, Write
 
-_IN_USE_FIRST = (EntryStatus.ACTIVE, EntryStatus.DRAFT, EntryStatus.SUPERSEDED, EntryStatus.RETIRED)
 _FACTS = parse("kind = FACT AND (status = ACTIVE OR status = DRAFT OR status = SUPERSEDED OR status = RETIRED)")
 _NEAREST = 10
 _SEARCHES = 8  # at once
@@ -55,7 +54,7 @@ class Batch:
         self._claims: dict[str, set[str]] = {}
         self.vectors: dict[str, Vector] = vectors or {}
         self._near: dict[str, list[str]] = {}  # ids, by text
-        self._fresh = _Vectors()
+        self._fresh = _FreshVectors()
 
     async def load(self, entries: Iterable[Entry] = (), ids: Iterable[str] = ()) -> None:
         """Looks up what decisions about entries need, with one request of a kind; what is known is not asked again."""
@@ -116,7 +115,7 @@ class Batch:
         """The entry that will say this fact: the one in use first, then the smallest id."""
         ids = {*self._facts.get(key, ()), self._stored_facts.get(key, "")}
         found = [e for entry_id in ids if (e := self.entry(entry_id)) is not None and e.fact_key == key]
-        return min(found, key=lambda e: (_IN_USE_FIRST.index(e.status), e.id), default=None)
+        return min(found, key=preference, default=None)
 
     def alike(self, entry: Entry) -> list[Entry]:
         """Other entries that have a claim key in common with this one, as they will be, by id; not more than a few."""
@@ -180,7 +179,7 @@ def _is_plain_fact(entry: Entry) -> bool:
     return entry.kind is EntryKind.FACT and not entry.index_text
 
 
-class _Vectors:
+class _FreshVectors:
     """Vectors of the facts that this request writes."""
 
     def __init__(self) -> None:

@@ -51,6 +51,10 @@ class EntryStatus(IntEnum):
     RETIRED = 4
 
 
+IN_USE = (EntryStatus.ACTIVE, EntryStatus.DRAFT)
+"""The statuses of entries that count for what is written: the others were set aside by a person."""
+
+
 class ReviewCause(IntEnum):
     """What kind of reason an entry waits for a person for. The numbers are the contract's."""
 
@@ -171,6 +175,12 @@ def _content(entry: Entry) -> list[Any]:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, ensure_ascii=True).encode()).hexdigest()
+
+
+def preference(entry: Entry) -> tuple[int, str]:
+    """Sorts entries that say the same: those in use first, then by id (Store.by_facts)."""
+    order = (*IN_USE, EntryStatus.SUPERSEDED, EntryStatus.RETIRED)
+    return order.index(entry.status), entry.id
 
 
 def same_content(one: Entry, other: Entry) -> bool:

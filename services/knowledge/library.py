@@ -33,6 +33,7 @@ from services.knowledge.convert import edit_conflict_message
 from services.knowledge.embedders import Embedder
 from services.knowledge.entries import (
     CONTENT_FIELDS,
+    IN_USE,
     MAX_COUNT,
     MAX_NOTE,
     Entry,
@@ -475,7 +476,7 @@ class Library:
             _check_successor(batch, changed)
         if changed.fact_key != entry.fact_key:
             other = batch.by_fact(changed.fact_key)
-            if other is not None and other.id != entry.id and other.status in (EntryStatus.ACTIVE, EntryStatus.DRAFT):
+            if other is not None and other.id != entry.id and other.status in IN_USE:
                 raise _exists(other, "another entry says that already: retire one of the two")
         if _says_other(changed, entry):
             changed = _screened(batch, changed, reviewed, ignored)
@@ -858,7 +859,7 @@ def _says_other(changed: Entry, entry: Entry) -> bool:
 
 def _screened(batch: Batch, entry: Entry, reviewed: bool, ignored: Collection[str]) -> Entry:
     """The entry; as a DRAFT where it repeats or contradicts another one, and nobody has looked at it."""
-    if reviewed or entry.status not in (EntryStatus.ACTIVE, EntryStatus.DRAFT):
+    if reviewed or entry.status not in IN_USE:
         return entry
     if entry.review_cause is not ReviewCause.NONE or entry.conflicts:
         return entry  # an export says what it waits for

@@ -9,10 +9,9 @@ from enum import IntEnum
 
 from services.common.errors import FailedPrecondition, InvalidArgument
 from services.knowledge import hygiene, names, reasons
-from services.knowledge.entries import MAX_CONFLICTS, Entry, EntryKind, EntryStatus, ReviewCause, with_sources
+from services.knowledge.entries import IN_USE, MAX_CONFLICTS, Entry, EntryKind, EntryStatus, ReviewCause, with_sources
 from services.knowledge.hygiene import Likeness
 
-_IN_USE = (EntryStatus.ACTIVE, EntryStatus.DRAFT)
 _SHOWN = 160  # characters of another entry's text in a reason
 
 
@@ -51,7 +50,7 @@ def waiting(entry: Entry, alike: Iterable[Entry], near: Iterable[Entry]) -> Entr
         if likeness is Likeness.REPEATS:
             # What a person retired must not come back in other words either.
             repeated[other.id] = other
-        elif likeness is Likeness.CONTRADICTS and is_fact and other.status in _IN_USE:
+        elif likeness is Likeness.CONTRADICTS and is_fact and other.status in IN_USE:
             contradicted.append(other)
     for other in near:
         if is_fact and other.kind is entry.kind and hygiene.is_similar(entry.text, other.text):

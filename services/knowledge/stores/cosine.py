@@ -19,7 +19,7 @@ _SLACK = 1e-4  # for what float32 rounds off in rough cosines, and for the round
 _DIGITS = 6  # of a cosine; so the same text has the same score wherever it stands
 
 
-class Vectors:
+class CosineIndex:
     """The vectors of slots 0, 1, 2 and so on, where they have one. Its user locks.
 
     Args:

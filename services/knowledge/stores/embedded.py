@@ -23,11 +23,11 @@ import numpy as np
 
 from services.common.errors import DataLoss, FailedPrecondition, NotFound, Unavailable, disk_full
 from services.knowledge import hygiene, names
-from services.knowledge.entries import Entry, EntryStatus, KnowledgeBase, Revision, from_json, to_json
+from services.knowledge.entries import Entry, KnowledgeBase, Revision, from_json, preference, to_json
 from services.knowledge.filters import Filter
 from services.knowledge.search import Hit, Query
 from services.knowledge.stores import Statistics, Vector, Write
-from services.knowledge.stores.cosine import Vectors
+from services.knowledge.stores.cosine import CosineIndex
 from services.knowledge.stores.index import Change, Index
 from services.knowledge.stores.kernels import NUMPY, Kernels, compiled
 
@@ -51,7 +51,6 @@ CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NU
 INSERT OR IGNORE INTO counters VALUES ('version', 0), ('claim_keys', 0);
 """
 # Of entries that say the same, which is taken.
-_IN_USE = (EntryStatus.ACTIVE, EntryStatus.DRAFT, EntryStatus.SUPERSEDED, EntryStatus.RETIRED)
 # What brings a file of an earlier schema to the next one.
 _MIGRATIONS = {
     1: """
@@ -172,9 +171,9 @@ class EmbeddedStore:
         index.version = max(index.version, base.version)
         self._indexes[base.id] = index
 
-    def _read_vectors(self, kb: str, embedder: str, index: Index) -> Vectors:
+    def _read_vectors(self, kb: str, embedder: str, index: Index) -> CosineIndex:
         """The vectors of an embedder, for the slots of an index."""
-        vectors = Vectors(self._kernels, len(index))
+        vectors = CosineIndex(self._kernels, len(index))
         rows = self._db.execute("SELECT id, vector FROM embeddings WHERE kb = ? AND embedder = ?", (kb, embedder))
         while block := rows.fetchmany(5_000):
             vectors.put([index.slot_of(entry_id) for entry_id, _ in block], [_vector(blob) for _, blob in block])
@@ -311,11 +310,7 @@ class EmbeddedStore:
         """Entries by what they say; the one in use first."""
         index = self._index(kb)
         found = {key: index.by_key(key) for key in fact_keys}
-        return {
-            key: min(entries, key=lambda entry: (_IN_USE.index(entry.status), entry.id))
-            for key, entries in found.items()
-            if entries
-        }
+        return {key: min(entries, key=preference) for key, entries in found.items() if entries}
 
     async def by_claims(self, kb: str, claim_keys: Collection[str]) -> dict[str, list[Entry]]:
         """Entries that have a claim key, by key, each list by id."""

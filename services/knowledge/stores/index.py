@@ -18,7 +18,7 @@ from services.knowledge.filters import Filter
 from services.knowledge.search import CANDIDATES, MAX_WORDS, Hit, Query, SearchMode, fuse, words
 from services.knowledge.stores import Statistics, Vector
 from services.knowledge.stores.bm25 import Bm25, grown
-from services.knowledge.stores.cosine import Vectors
+from services.knowledge.stores.cosine import CosineIndex
 from services.knowledge.stores.kernels import NUMPY, Kernels
 from services.knowledge.stores.locks import SharedLock
 
@@ -57,7 +57,7 @@ class Index:
         self._ids: list[str] = []  # sorted
         self._keys: dict[str, int | set[int]] = {}  # the slot, or the slots, of a key
         self._bm25 = Bm25(kernels)
-        self._vectors = Vectors(kernels)
+        self._vectors = CosineIndex(kernels)
         self._active = np.zeros(16, np.bool_)
         self._every = np.ones(16, np.bool_)
         self._unknown = np.zeros(16, np.int8)
@@ -205,7 +205,7 @@ class Index:
         with self._lock.writing():
             self._vectors.put([self._slots[entry_id] for entry_id in vectors], list(vectors.values()))
 
-    def replace_vectors(self, vectors: Vectors) -> None:
+    def replace_vectors(self, vectors: CosineIndex) -> None:
         """Searches with other vectors from now on; their slots are those of `slot_of`."""
         with self._lock.writing():
             self._vectors = vectors

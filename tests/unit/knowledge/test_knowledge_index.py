@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from services.knowledge.entries import Entry, EntryStatus, Source
 from services.knowledge.filters import parse
 from services.knowledge.search import Query, SearchMode, words
-from services.knowledge.stores.cosine import Vectors
+from services.knowledge.stores.cosine import CosineIndex
 from services.knowledge.stores.index import Change, Index
 from services.knowledge.stores.kernels import NUMPY, compiled
 from services.knowledge.stores.locks import SharedLock
@@ -164,7 +164,7 @@ def test_rough_cosines_spare_most_vectors() -> None:
     rng = np.random.default_rng(0)
     block = rng.standard_normal((5000, 64)).astype(np.float32)
     block /= np.linalg.norm(block, axis=1, keepdims=True)
-    vectors = Vectors(COMPILED)
+    vectors = CosineIndex(COMPILED)
     vectors.put(list(range(5000)), list(block))
     every = np.ones(5000, np.bool_)
     scores = vectors.candidates(block[7], every, ~every, 10)
