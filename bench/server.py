@@ -10,14 +10,11 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from nesycd.knowledge.v1 import add_KnowledgeServiceServicer_to_server, knowledge_pb2
-
 from bench import corpus
-from services.common.server import Service, run, serve
-from services.knowledge.__main__ import make_store
+from services.common.server import run
+from services.knowledge.__main__ import make_store, serve_library
 from services.knowledge.embedders import Embedder, Urgency
 from services.knowledge.library import Library
-from services.knowledge.servicer import KnowledgeServicer
 from services.knowledge.settings import Settings
 from services.knowledge.stores import Vector
 
@@ -32,17 +29,11 @@ class FreeEmbedder(Embedder):
         return [corpus.vector(text) for text in texts]
 
 
-async def main(settings: Settings) -> None:
+async def main() -> None:
     """Serves until SIGTERM."""
-    library = Library(make_store(settings), FreeEmbedder())
-    service = Service(
-        name="nesycd.knowledge.v1.KnowledgeService",
-        descriptor=knowledge_pb2.DESCRIPTOR,
-        add=add_KnowledgeServiceServicer_to_server,
-        servicer=KnowledgeServicer(library),
-    )
-    await serve(settings, [service], ready=library.open, close=library.close)
+    settings = Settings()
+    await serve_library(settings, Library(make_store(settings), FreeEmbedder()))
 
 
 if __name__ == "__main__":
-    run(lambda: main(Settings()))
+    run(main)

@@ -26,9 +26,9 @@ def make_store(settings: Settings) -> Store:
     """
     try:
         if settings.store == "weaviate":
-            from services.knowledge.stores.weaviate import WeaviateStore
+            from services.knowledge.stores.weaviate import Connection, WeaviateStore
 
-            return WeaviateStore(
+            connection = Connection(
                 settings.weaviate_url,
                 grpc_host=settings.weaviate_grpc_host,
                 grpc_port=settings.weaviate_grpc_port,
@@ -36,8 +36,8 @@ def make_store(settings: Settings) -> Store:
                 api_key=settings.weaviate_api_key.get_secret_value(),
                 start_timeout=settings.weaviate_start_timeout_seconds,
                 timeout=settings.weaviate_timeout_seconds,
-                redis_url=settings.redis_url,
             )
+            return WeaviateStore(connection, settings.redis_url)
         from services.knowledge.stores.embedded import EmbeddedStore
 
         return EmbeddedStore(settings.data_dir, compiled=settings.compiled)
@@ -47,9 +47,8 @@ def make_store(settings: Settings) -> Store:
         ) from error
 
 
-async def main(settings: Settings) -> None:
-    """Serves until SIGTERM; ready when the store answers."""
-    library = Library(make_store(settings), make_embedder(settings))
+async def serve_library(settings: Settings, library: Library) -> None:
+    """Serves a library until SIGTERM; ready when its store answers."""
     service = Service(
         name="nesycd.knowledge.v1.KnowledgeService",
         descriptor=knowledge_pb2.DESCRIPTOR,
@@ -59,5 +58,11 @@ async def main(settings: Settings) -> None:
     await serve(settings, [service], ready=library.open, close=library.close)
 
 
+async def main() -> None:
+    """Serves what the settings name."""
+    settings = Settings()
+    await serve_library(settings, Library(make_store(settings), make_embedder(settings)))
+
+
 if __name__ == "__main__":
-    run(lambda: main(Settings()))
+    run(main)

@@ -27,9 +27,9 @@ from tests.weaviate import WeaviateServer
 
 
 def made(server: WeaviateServer, **settings) -> WeaviateStore:
-    return WeaviateStore(
-        server.url, **{"grpc_port": server.grpc_port, "api_key": server.api_key, "start_timeout": 20.0, **settings}
-    )
+    redis_url = settings.pop("redis_url", "")
+    ours = {"grpc_port": server.grpc_port, "api_key": server.api_key, "start_timeout": 20.0, **settings}
+    return WeaviateStore(Connection(server.url, **ours), redis_url)
 
 
 def entry(kb: str, text: str, **fields) -> Entry:
@@ -250,7 +250,7 @@ async def test_a_commit_that_was_written_down_is_finished_by_the_next_process(st
     lacking = journal.pieces(kb, "2-lacking", Record([entry_thing(entry(kb, "never"), newest + 2, "a", "b", {})]))
     lacking[-1].properties["parts"] = 2
     await store._put(store._plain(schema.COMMITS), [*whole, *lacking])
-    second = WeaviateStore(store._server._http.base_url.__str__(), grpc_port=store._server._grpc_port)
+    second = WeaviateStore(Connection(store._server.url, grpc_port=store._server._grpc_port))
     await second.open()
     try:
         found = {e.text: e for e in await second.entries(kb, "", 10)}
@@ -338,7 +338,7 @@ async def test_a_collection_of_somebody_else_is_told(own_server: WeaviateServer)
 
 
 async def test_a_server_that_never_comes_is_told_in_time() -> None:
-    store = WeaviateStore(f"http://127.0.0.1:{free_port()}", grpc_port=free_port(), start_timeout=1.0)
+    store = WeaviateStore(Connection(f"http://127.0.0.1:{free_port()}", grpc_port=free_port(), start_timeout=1.0))
     began = time.monotonic()
     with pytest.raises(Unavailable, match="both ports") as caught:
         await store.open()

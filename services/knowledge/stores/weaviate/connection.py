@@ -81,6 +81,7 @@ class Connection:
                 subject="NESYCD_KNOWLEDGE_WEAVIATE_URL",
             )
         secure = parts.scheme == "https"
+        self.url = url
         self._host = parts.hostname
         self._port = parts.port or (443 if secure else 80)
         self._secure = secure
@@ -89,7 +90,7 @@ class Connection:
         self._grpc_secure = secure if grpc_secure is None else grpc_secure
         self._api_key = api_key
         self._start_timeout = start_timeout
-        self._timeout = timeout
+        self.timeout = timeout
         self._client: WeaviateAsyncClient | None = None
         self._http: httpx.AsyncClient | None = None
         self._down_until = 0.0  # of time.monotonic(); 0: it is up
@@ -120,7 +121,7 @@ class Connection:
         end = time.monotonic() + self._start_timeout
         while True:
             try:
-                async with asyncio.timeout(self._timeout):
+                async with asyncio.timeout(self.timeout):
                     await self._connect()
                 return
             except (*_FAILURES, Unavailable, TimeoutError) as error:
@@ -151,7 +152,7 @@ class Connection:
             grpc_secure=self._grpc_secure,
             auth_credentials=Auth.api_key(self._api_key) if self._api_key else None,
             additional_config=AdditionalConfig(
-                timeout=Timeout(init=self._timeout, query=self._timeout, insert=self._timeout),
+                timeout=Timeout(init=self.timeout, query=self.timeout, insert=self.timeout),
                 # httpx and gRPC read the usual variables of proxies and certificates themselves.
                 trust_env=True,
                 proxies=Proxies(),
@@ -209,7 +210,7 @@ class Connection:
             await self._look()
         watchers: list[asyncio.Task[None]] = []
         try:
-            async with asyncio.timeout(seconds or self._timeout) as scope:
+            async with asyncio.timeout(seconds or self.timeout) as scope:
                 watch = asyncio.get_running_loop().call_later(
                     _PATIENCE, lambda: watchers.append(asyncio.create_task(self._end_if_dead(scope)))
                 )

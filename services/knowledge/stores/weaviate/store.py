@@ -24,7 +24,7 @@ from weaviate.classes.query import Sort
 
 from services.common.errors import NesycdError, NotFound, Unavailable
 from services.knowledge import names, reasons
-from services.knowledge.entries import Entry, EntryKind, EntryStatus, KnowledgeBase, Revision, from_json
+from services.knowledge.entries import Entry, EntryKind, EntryStatus, KnowledgeBase, Revision, from_json, preference
 from services.knowledge.filters import Filter
 from services.knowledge.search import Hit, Query
 from services.knowledge.stores import Statistics, Vector, Write
@@ -62,7 +62,6 @@ _POLL = 1.0  # seconds between two looks for changes of other processes
 _KEEP_REQUESTS = 30 * 86_400_000_000  # microseconds
 _KEPT_ON_BASE = 100  # ids of put_base's requests
 _LATEST = 2**62
-_USE_ORDER = (EntryStatus.ACTIVE, EntryStatus.DRAFT, EntryStatus.SUPERSEDED, EntryStatus.RETIRED)
 _turns: ContextVar[dict[str, Turn] | None] = ContextVar("turns", default=None)
 
 
@@ -80,39 +79,13 @@ class WeaviateStore:
     """See stores.Store.
 
     Args:
-        url: `http://host:8080` or `https://...`.
-        grpc_host: Where its gRPC port is; empty: the url's host.
-        grpc_port: Its gRPC port.
-        grpc_secure: Whether that port speaks TLS; None: where the url is https.
-        api_key: Sent with every call; empty: none.
-        start_timeout: Seconds that `open` waits for a server that is not up yet.
-        timeout: Seconds that a call may take.
+        connection: To the server; the store opens and closes it.
         redis_url: Where writers of several processes take turns; empty: this process is the only writer.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        grpc_host: str = "",
-        grpc_port: int = 50051,
-        grpc_secure: bool | None = None,
-        api_key: str = "",
-        start_timeout: float = 60.0,
-        timeout: float = 10.0,
-        redis_url: str = "",
-    ) -> None:
-        self._server = Connection(
-            url,
-            grpc_host=grpc_host,
-            grpc_port=grpc_port,
-            grpc_secure=grpc_secure,
-            api_key=api_key,
-            start_timeout=start_timeout,
-            timeout=timeout,
-        )
-        self._timeout = timeout
-        self._turns = Turns(redis_url, hashlib.sha256(url.encode()).hexdigest()[:12])
+    def __init__(self, connection: Connection, redis_url: str = "") -> None:
+        self._server = connection
+        self._turns = Turns(redis_url, hashlib.sha256(connection.url.encode()).hexdigest()[:12])
         self._known: dict[str, _Known] = {}
         self._unordered: set[str] = set()  # bases whose last write has an unknown outcome
         self._torn: dict[str, list[Record]] = {}  # what those writes were, where the journal does not have them
@@ -200,7 +173,7 @@ class WeaviateStore:
 
     async def _put_block(self, collection: Any, block: Sequence[Thing]) -> None:
         for attempt in range(_ATTEMPTS):
-            async with self._calls(collection.tenant or "", self._timeout + len(block) * 0.05):
+            async with self._calls(collection.tenant or "", self._server.timeout + len(block) * 0.05):
                 result = await collection.data.insert_many([thing.data() for thing in block])
             if not result.has_errors and len(result.uuids) == len(block):
                 return
@@ -475,7 +448,7 @@ class WeaviateStore:
         while blocks:
             block = blocks.pop()
             one = By.by_id().contains_any(block) if name == "id" else By.by_property(name).contains_any(block)
-            async with self._calls(kb, self._timeout * 2):
+            async with self._calls(kb, self._server.timeout * 2):
                 page = (await collection.query.fetch_objects(filters=one, limit=MANY, **how)).objects
             if len(page) == MANY and len(block) > 1:
                 half = len(block) // 2
@@ -499,7 +472,7 @@ class WeaviateStore:
         entries: dict[str, list[Entry]] = {}
         for one in found:
             entries.setdefault(one.properties["fact_key"], []).append(from_json(one.properties["body"]))
-        return {key: min(some, key=lambda e: (_USE_ORDER.index(e.status), e.id)) for key, some in entries.items()}
+        return {key: min(some, key=preference) for key, some in entries.items()}
 
     async def by_claims(self, kb: str, claim_keys: Collection[str]) -> dict[str, list[Entry]]:
         """Entries that have a claim key, by key, each list by id."""
@@ -519,7 +492,7 @@ class WeaviateStore:
         """Entries that fit the filter, by id, after an id."""
         await self._base(kb)
         entries = self._of(schema.ENTRIES, kb)
-        async with self._calls(kb, self._timeout * 2):
+        async with self._calls(kb, self._server.timeout * 2):
             if where is None and after:
                 # The server's own cursor walks by id.
                 page = await entries.query.fetch_objects(
@@ -568,7 +541,7 @@ class WeaviateStore:
             among = By.by_property("entry").contains_any(keys[at : at + _KEYS])
             low = since
             while True:
-                async with self._calls(kb, self._timeout * 2):
+                async with self._calls(kb, self._server.timeout * 2):
                     page = await first_by(
                         self._of(schema.REVISIONS, kb), "time", low, _LATEST, _PAGE, among, REVISION_PROPERTIES
                     )
@@ -673,7 +646,7 @@ class WeaviateStore:
     async def changes(self, kb: str, since: int, limit: int) -> list[tuple[int, Entry]]:
         """Entries that changed after a version, with the version of their last change, oldest first."""
         known = await self._base(kb)
-        async with self._calls(kb, self._timeout * 2):
+        async with self._calls(kb, self._server.timeout * 2):
             found = await first_by(
                 self._of(schema.ENTRIES, kb), "version", since + 1, known.version, limit, None, ["body"]
             )
