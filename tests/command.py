@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -48,6 +49,17 @@ class Home:
             f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         )
         return done
+
+    @contextlib.contextmanager
+    def up(self) -> Iterator[Home]:
+        """Starts everything, and stops it at the end; no process may be left then."""
+        try:
+            self.nesycd(*UP)
+            yield self
+        finally:
+            self.nesycd("down", status=None)
+            left = [process.cmdline() for process in self.running()]
+            assert not left, f"`nesycd down` left processes behind: {left}"
 
     def json(self, *arguments: str, status: int | None = 0) -> Any:
         """The JSON that a command prints with --json: nothing else may be on its standard output."""

@@ -24,14 +24,8 @@ QUESTION = "How many legs do 3 spiders have?"
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    made = Home(tmp_path_factory.mktemp("cli"))
-    try:
-        made.nesycd(*UP)
+    with Home(tmp_path_factory.mktemp("cli")).up() as made:
         yield made
-    finally:
-        made.nesycd("down", status=None)
-        left = [process.cmdline() for process in made.running()]
-        assert not left, f"`nesycd down` left processes behind: {left}"
 
 
 @pytest.fixture(scope="module")

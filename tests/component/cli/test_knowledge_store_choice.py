@@ -10,21 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import UP, Home, until
+from tests.command import Home, until
 from tests.weaviate import server_binary
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     server_binary()
-    made = Home(tmp_path_factory.mktemp("store"), EDITOR="true")
-    try:
-        made.nesycd(*UP)
+    with Home(tmp_path_factory.mktemp("store"), EDITOR="true").up() as made:
         yield made
-    finally:
-        made.nesycd("down", status=None)
-        left = [process.cmdline() for process in made.running()]
-        assert not left, f"`nesycd down` left processes behind: {left}"
 
 
 def texts(home: Home) -> list[str]:
