@@ -10,6 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from services.common.errors import NotFound
+from services.knowledge import names
 from services.knowledge.entries import Entry, EntryKind, EntryStatus, KnowledgeBase, Revision
 from services.knowledge.filters import Filter
 from services.knowledge.search import Hit, Query
@@ -51,6 +53,16 @@ class Statistics:
     most_used: list[Entry]
     most_helpful: list[Entry]
     most_harmful: list[Entry]
+
+
+def no_base(kb: str) -> NotFound:
+    """The error of a base that is not there."""
+    name = names.base_name(kb)
+    return NotFound(
+        f"there is no {name}: make it with CreateKnowledgeBase, or look at ListKnowledgeBases",
+        resource_type="nesycd.knowledge/KnowledgeBase",
+        resource_name=name,
+    )
 
 
 class Store(Protocol):

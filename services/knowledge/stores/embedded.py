@@ -21,12 +21,12 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from services.common.errors import DataLoss, FailedPrecondition, NotFound, Unavailable, disk_full
-from services.knowledge import hygiene, names
+from services.common.errors import DataLoss, FailedPrecondition, Unavailable, disk_full
+from services.knowledge import hygiene
 from services.knowledge.entries import Entry, KnowledgeBase, Revision, from_json, preference, to_json
 from services.knowledge.filters import Filter
 from services.knowledge.search import Hit, Query
-from services.knowledge.stores import Statistics, Vector, Write
+from services.knowledge.stores import Statistics, Vector, Write, no_base
 from services.knowledge.stores.cosine import CosineIndex
 from services.knowledge.stores.index import Change, Index
 from services.knowledge.stores.kernels import NUMPY, Kernels, compiled
@@ -234,12 +234,7 @@ class EmbeddedStore:
     def _index(self, kb: str) -> Index:
         index = self._indexes.get(kb)
         if index is None:
-            name = names.base_name(kb)
-            raise NotFound(
-                f"there is no {name}: make it with CreateKnowledgeBase, or look at ListKnowledgeBases",
-                resource_type="nesycd.knowledge/KnowledgeBase",
-                resource_name=name,
-            )
+            raise no_base(kb)
         return index
 
     async def bases(self) -> list[KnowledgeBase]:

@@ -23,11 +23,11 @@ from weaviate.classes.query import Filter as By
 from weaviate.classes.query import Sort
 
 from services.common.errors import NesycdError, NotFound, Unavailable
-from services.knowledge import names, reasons
+from services.knowledge import reasons
 from services.knowledge.entries import Entry, EntryKind, EntryStatus, KnowledgeBase, Revision, from_json, preference
 from services.knowledge.filters import Filter
 from services.knowledge.search import Hit, Query
-from services.knowledge.stores import Statistics, Vector, Write
+from services.knowledge.stores import Statistics, Vector, Write, no_base
 from services.knowledge.stores.weaviate import journal, schema
 from services.knowledge.stores.weaviate.connection import Connection, MissingError
 from services.knowledge.stores.weaviate.filters import all_of
@@ -310,12 +310,7 @@ class WeaviateStore:
             )
         if found is None:
             self._known.pop(kb, None)
-            name = names.base_name(kb)
-            raise NotFound(
-                f"there is no {name}: make it with CreateKnowledgeBase, or look at ListKnowledgeBases",
-                resource_type="nesycd.knowledge/KnowledgeBase",
-                resource_name=name,
-            )
+            raise no_base(kb)
         version = max(int(found.properties["version"]), before.version if before else 0)
         entries = self._of(schema.ENTRIES, kb)
         async with self._calls(seconds=60.0):
