@@ -80,7 +80,8 @@ def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.rationalize", description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000, help="training rows (default: %(default)s)")
     parser.add_argument("--slots", type=int, default=64, help="of the teacher proxy (default: %(default)s)")
-    parser.add_argument("--concurrency", type=int, default=64, help="of the run spec (default: %(default)s)")
+    # More than there are slots: a row is also on its way to the proxy and back.
+    parser.add_argument("--concurrency", type=int, default=96, help="of the run spec (default: %(default)s)")
     parser.add_argument("--latency", type=float, default=0.2, help="of the teacher, seconds (default: %(default)s)")
     arguments = parser.parse_args(given)
     # The stand-in writes each call to a file before it answers, one after the other: not the teacher that is meant here.
