@@ -81,7 +81,7 @@ buf: setup ## The contracts: style, and nothing broken against main
 	  cd protos && ../$(BIN)/buf breaking --against "../.git#$$ref,subdir=protos"
 
 test-unit: setup test-helm ## Unit and contract tests, under a minute
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests/unit tests/contract
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope tests/unit tests/contract
 
 test-component: setup test-weaviate ## Real servers as processes, faults, kill -9
 	@$(BIN)/pytest tests/component
