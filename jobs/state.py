@@ -12,6 +12,7 @@ Keys (``nesycd:runs:*``)::
     active                       set     those that are not over
     request:<request id>         string  the run that a CreateRun made (AIP-155)
     work:<digest>                string  the token of the worker that writes a stage folder; expires
+    totals                       hash    what became of all stages so far: see `Totals`
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ PREFIX = "nesycd:runs:"
 QUEUED, RUNNING, CANCELLING = "QUEUED", "RUNNING", "CANCELLING"
 CANCELLED, SUCCEEDED, FAILED = "CANCELLED", "SUCCEEDED", "FAILED"
 TERMINAL = frozenset({CANCELLED, SUCCEEDED, FAILED})
+_AT_WORK = (QUEUED, RUNNING, CANCELLING)
 _REQUEST_SECONDS = 7 * 24 * 3600
 
 
@@ -111,8 +113,53 @@ class RunRecord:
         return asdict(self)
 
 
+@dataclass
+class Totals:
+    """What became of all stages since this Redis began. Counted where it happens, so that it outlives every process.
+
+    Attributes:
+        attempts: How many turns of workers at a stage ended so, by (stage, outcome); outcomes are `OUTCOMES`.
+        failures: How many runs failed, by (stage, reason).
+        seconds: How long the stages took that were done, all their turns together, by stage; without those that another run had made.
+        done: How many those are, by stage.
+    """
+
+    attempts: dict[tuple[str, str], int] = field(default_factory=dict)
+    failures: dict[tuple[str, str], int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    done: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class AtWork:
+    """A run that is not over, as an operator looks at it.
+
+    Attributes:
+        run: Its id.
+        stage: Where it is.
+        state: QUEUED, RUNNING or CANCELLING.
+        silent_seconds: Since its worker told anything (a row, a step, a note); None where no worker is at it.
+        budget_used: The part of its budget that is spent; None: it has none.
+    """
+
+    run: str
+    stage: str
+    state: str
+    silent_seconds: float | None = None
+    budget_used: float | None = None
+
+
+OUTCOMES = ("done", "retry", "handback", "cancelled", "failed", "lost")
+"""How a turn at a stage ends; lost: its worker was gone."""
+
 _TOUCH = """
 local function touch(run) redis.call('HINCRBY', run, 'version', 1) end
+"""
+_TOTALS = f"{PREFIX}totals"
+# A run's keys and the totals' lie in one Redis (docs: no cluster), so the name need not be among KEYS.
+_COUNT = f"""
+local TOTALS = '{_TOTALS}'
+local function count(what, stage, word) redis.call('HINCRBY', TOTALS, what .. ' ' .. stage .. ' ' .. word, 1) end
 """
 
 # KEYS run index active request | ARGV id now request_seconds field value ...
@@ -136,6 +183,7 @@ return {'CREATED', ARGV[1]}
 # KEYS run stage lease active | ARGV id token ttl_ms stage round now most dead
 _TAKE = (
     _TOUCH
+    + _COUNT
     + """
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then return 'ABSENT' end
@@ -144,12 +192,14 @@ if state ~= 'QUEUED' and state ~= 'RUNNING' and state ~= 'CANCELLING' then retur
 local owner = redis.call('GET', KEYS[3])
 if owner == ARGV[2] then return 'TAKEN' end
 if owner and owner ~= ARGV[8] then return 'BUSY' end
+if state ~= 'QUEUED' then count('attempts', ARGV[4], 'lost') end
 local strikes = tonumber(redis.call('HGET', KEYS[2], 'strikes') or '0')
 if strikes >= tonumber(ARGV[7]) then
   redis.call('DEL', KEYS[3])
   redis.call('HSET', KEYS[1], 'state', 'FAILED', 'end_time', ARGV[6], 'error', ARGV[9])
   redis.call('HSET', KEYS[2], 'state', 'FAILED')
   redis.call('SREM', KEYS[4], ARGV[1])
+  count('failures', ARGV[4], cjson.decode(ARGV[9]).reason)
   touch(KEYS[1])
   return 'EXHAUSTED'
 end
@@ -157,7 +207,7 @@ redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3])
 redis.call('HINCRBY', KEYS[2], 'strikes', 1)
 redis.call('HINCRBY', KEYS[2], 'attempts', 1)
 redis.call('HDEL', KEYS[2], 'stalled')
-redis.call('HSET', KEYS[2], 'state', 'RUNNING', 'begun', ARGV[6])
+redis.call('HSET', KEYS[2], 'state', 'RUNNING', 'begun', ARGV[6], 'told', ARGV[6])
 redis.call('HSET', KEYS[1], 'owner', ARGV[2])
 if state == 'QUEUED' then redis.call('HSET', KEYS[1], 'state', 'RUNNING') end
 redis.call('HSETNX', KEYS[1], 'start_time', ARGV[6])
@@ -195,9 +245,10 @@ return 1
 """
 )
 
-# KEYS run stage lease active | ARGV token now stage_state run_state next_stage next_round error record; only by the owner
+# KEYS run stage lease active | ARGV token now stage_state run_state next_stage next_round error outcome id stage; only by the owner
 _END_STAGE = (
     _TOUCH
+    + _COUNT
     + """
 if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end
 local begun = tonumber(redis.call('HGET', KEYS[2], 'begun') or ARGV[2])
@@ -205,6 +256,12 @@ redis.call('HINCRBYFLOAT', KEYS[2], 'seconds', tostring(tonumber(ARGV[2]) - begu
 redis.call('HDEL', KEYS[2], 'begun')
 redis.call('HDEL', KEYS[2], 'seconds_left')
 redis.call('HSET', KEYS[2], 'state', ARGV[3])
+count('attempts', ARGV[10], string.lower(ARGV[8]))
+if ARGV[8] == 'DONE' and redis.call('HGET', KEYS[2], 'reused') ~= '1' then
+  count('done', ARGV[10], '')
+  redis.call('HINCRBYFLOAT', TOTALS, 'seconds ' .. ARGV[10] .. ' ', redis.call('HGET', KEYS[2], 'seconds'))
+end
+if ARGV[8] == 'FAILED' and ARGV[7] ~= '' then count('failures', ARGV[10], cjson.decode(ARGV[7]).reason) end
 if ARGV[8] == 'HANDBACK' then
   redis.call('HINCRBY', KEYS[2], 'attempts', -1)
   redis.call('HINCRBY', KEYS[2], 'strikes', -1)
@@ -259,9 +316,10 @@ return 'OK'
 """
 )
 
-# KEYS run lease stage active | ARGV id now dead queued_before: takes a run from a worker that is gone
+# KEYS run lease stage active | ARGV id now dead queued_before stage: takes a run from a worker that is gone
 _RECLAIM = (
     _TOUCH
+    + _COUNT
     + """
 local state = redis.call('HGET', KEYS[1], 'state')
 local owner = redis.call('GET', KEYS[2])
@@ -272,6 +330,7 @@ if state == 'QUEUED' then
   return 'AGAIN'
 end
 if state == 'CANCELLING' then
+  count('attempts', ARGV[5], 'lost')
   redis.call('DEL', KEYS[2])
   redis.call('HSET', KEYS[1], 'state', 'CANCELLED', 'end_time', ARGV[2])
   redis.call('HSET', KEYS[3], 'state', 'CANCELLED')
@@ -280,6 +339,7 @@ if state == 'CANCELLING' then
   return 'CANCELLED'
 end
 if state ~= 'RUNNING' then redis.call('SREM', KEYS[4], ARGV[1]) return 'OVER' end
+count('attempts', ARGV[5], 'lost')
 redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[1], 'state', 'QUEUED', 'queued_at', ARGV[2])
 redis.call('HSET', KEYS[3], 'state', 'QUEUED')
@@ -487,6 +547,7 @@ class RunStore:
     def progress(self, run_id: str, stage: str, round_: int, token: str, fields: dict[str, Any]) -> bool:
         """Writes what a stage did. ``saved``, where it grows, is lasting progress: attempts are counted from there anew."""
         keys = [self._run(run_id), self._stage(run_id, stage, round_), self._lease(run_id)]
+        fields = {**fields, "told": repr(time.time())}
         flat = [item for key, value in fields.items() for item in (key, "" if value is None else str(value))]
         return bool(self._scripts["progress"](keys=keys, args=[token, *flat]))
 
@@ -540,7 +601,7 @@ class RunStore:
         next_stage, next_round = following or ("", "")
         keys = [self._run(run_id), self._stage(run_id, stage, round_), self._lease(run_id), f"{PREFIX}active"]
         args = [token, repr(time.time()), stage_state, run_state, next_stage, next_round,
-                json.dumps(error) if error else "", outcome, run_id]  # fmt: skip
+                json.dumps(error) if error else "", outcome, run_id, stage]  # fmt: skip
         return bool(self._scripts["end"](keys=keys, args=args))
 
     def strikes(self, run_id: str, stage: str, round_: int) -> int:
@@ -573,13 +634,44 @@ class RunStore:
         """The runs that are not over."""
         return sorted(self.client.smembers(f"{PREFIX}active"))
 
-    def at_work(self) -> list[tuple[str, str]]:
-        """Stage and state of each run that is not over: QUEUED, RUNNING or CANCELLING."""
+    def at_work(self) -> list[AtWork]:
+        """The runs that are not over, each with the stage where it is."""
+        runs = self.active()
         pipe = self.client.pipeline(transaction=False)
-        for run_id in self.active():
-            pipe.hmget(self._run(run_id), "stage", "state")
+        for run_id in runs:
+            pipe.hmget(self._run(run_id), "stage", "round", "state", "spec", "cost_usd")
         # A run can end between the two looks.
-        return [(stage, state) for stage, state in pipe.execute() if state in (QUEUED, RUNNING, CANCELLING)]
+        found = [(run_id, *row) for run_id, row in zip(runs, pipe.execute(), strict=True) if row[2] in _AT_WORK]
+        for run_id, stage, round_, *_ in found:
+            pipe.hget(self._stage(run_id, stage, int(round_)), "told")
+        at_work = []
+        for (run_id, stage, _, state, spec, cost), told in zip(found, pipe.execute(), strict=True):
+            budget = float(json.loads(spec).get("teacher", {}).get("budget_usd") or 0)
+            at_work.append(
+                AtWork(
+                    run_id,
+                    stage,
+                    state,
+                    silent_seconds=max(0.0, time.time() - float(told)) if told and state != QUEUED else None,
+                    budget_used=float(cost or 0) / budget if budget else None,
+                )
+            )
+        return at_work
+
+    def totals(self) -> Totals:
+        """What became of all stages so far."""
+        totals = Totals()
+        for key, value in self.client.hgetall(_TOTALS).items():
+            what, stage, word = key.split(" ", 2)
+            if what == "attempts":
+                totals.attempts[stage, word] = int(value)
+            elif what == "failures":
+                totals.failures[stage, word] = int(value)
+            elif what == "done":
+                totals.done[stage] = int(value)
+            elif what == "seconds":
+                totals.seconds[stage] = float(value)
+        return totals
 
     def reclaim(self, run_id: str, *, dead: str, queued_before: float) -> tuple[str, str, int]:
         """Takes a run from a worker that is gone, or finds that its message is.
@@ -594,7 +686,9 @@ class RunStore:
         """
         stage, round_ = self._current(run_id)
         keys = [self._run(run_id), self._lease(run_id), self._stage(run_id, stage, round_), f"{PREFIX}active"]
-        outcome = self._scripts["reclaim"](keys=keys, args=[run_id, repr(time.time()), dead, repr(queued_before)])
+        outcome = self._scripts["reclaim"](
+            keys=keys, args=[run_id, repr(time.time()), dead, repr(queued_before), stage]
+        )
         return outcome, stage, round_
 
     def _current(self, run_id: str) -> tuple[str, int]:

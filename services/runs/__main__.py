@@ -14,7 +14,7 @@ from jobs.recovery import RecoveryThread
 from jobs.settings import Settings as JobsSettings
 from services.common.logs import get_logger
 from services.common.server import Service, run, serve
-from services.runs.metrics import RunStages
+from services.runs.metrics import RunMetrics
 from services.runs.servicer import RunServicer
 from services.runs.settings import Settings
 
@@ -40,7 +40,7 @@ async def main() -> None:
         except Exception as error:  # the run is recorded: the recovery sends it when the broker is back
             log.warning("send_failed", run=run_id, stage=stage, error=type(error).__name__)
 
-    REGISTRY.register(RunStages(store))
+    REGISTRY.register(RunMetrics(store))
     recovery = RecoveryThread(store, send, settings.recover_seconds)
     servicer = RunServicer(
         store,

@@ -1,26 +1,27 @@
-"""What runs need now, as Prometheus metrics: what an autoscaler of workers looks at."""
+"""What is known of runs and their stages in Redis, as Prometheus metrics: for autoscalers of workers, dashboards and alerts.
+
+Workers need no port for it: they come and go, and what they did is told by whoever is there.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
 from jobs.app import CPU_QUEUE, GPU_QUEUE, RUN_QUEUE, queue_of
-from jobs.state import RunStore
+from jobs.state import OUTCOMES, QUEUED, AtWork, RunStore, Totals
+from method.methods.base import STAGES
 from services.common.logs import get_logger
 
 log = get_logger("nesycd.runs.metrics")
 
 
-class RunStages(Collector):
-    """``nesycd_run_stages{queue,state}``: stages by the queue of their workers, queued or running; read from Redis at each scrape.
-
-    Both states count: a message that a worker has taken is in no queue any more, and its worker must not be taken away. Every
-    replica of the service tells the same figures. While Redis is away there are none.
+class RunMetrics(Collector):
+    """Figures that are read from Redis at each scrape. Every replica of the service tells the same ones; while Redis is away there are none.
 
     Args:
         store: The state of runs.
@@ -29,22 +30,73 @@ class RunStages(Collector):
     def __init__(self, store: RunStore) -> None:
         self._store = store
 
-    def describe(self) -> Iterator[GaugeMetricFamily]:
+    def describe(self) -> Iterator[Metric]:
         """Nothing: to register asks no Redis."""
         yield from ()
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """The figures of this moment."""
-        counts: Counter[tuple[str, str]] = Counter()
         try:
-            for stage, state in self._store.at_work():
-                counts[queue_of(stage), "queued" if state == "QUEUED" else "running"] += 1
-            counts[RUN_QUEUE, "queued"] += int(self._store.client.llen(RUN_QUEUE))
+            at_work = self._store.at_work()
+            submitted = int(self._store.client.llen(RUN_QUEUE))
+            totals = self._store.totals()
         except RedisError as error:
             log.warning("redis_away", error=type(error).__name__)
             return
-        gauge = GaugeMetricFamily("nesycd_run_stages", "Stages of runs, by queue and state.", labels=["queue", "state"])
-        for queue in (CPU_QUEUE, GPU_QUEUE, RUN_QUEUE):
-            for state in ("queued", "running"):
-                gauge.add_metric([queue, state], counts[queue, state])
-        yield gauge
+        yield _stages(at_work, submitted)
+        yield from _runs(at_work)
+        yield from _totals(totals)
+
+
+def _stages(at_work: list[AtWork], submitted: int) -> Metric:
+    """What an autoscaler looks at. Both states count: a message that a worker has taken is in no queue any more, and its worker must not be
+    taken away.
+    """
+    counts = Counter((queue_of(run.stage), "queued" if run.state == QUEUED else "running") for run in at_work)
+    counts[RUN_QUEUE, "queued"] += submitted
+    gauge = GaugeMetricFamily("nesycd_run_stages", "Stages of runs, by queue and state.", labels=["queue", "state"])
+    for queue in (CPU_QUEUE, GPU_QUEUE, RUN_QUEUE):
+        for state in ("queued", "running"):
+            gauge.add_metric([queue, state], counts[queue, state])
+    return gauge
+
+
+def _runs(at_work: list[AtWork]) -> Iterator[Metric]:
+    """Of each run that is not over; its series end with it."""
+    silent = GaugeMetricFamily(
+        "nesycd_run_silent_seconds",
+        "Seconds since the worker of a run told anything, while it is at a stage.",
+        labels=["run", "stage"],
+    )
+    budget = GaugeMetricFamily(
+        "nesycd_run_budget_used_ratio", "The part of its budget that a run that goes on has spent.", labels=["run"]
+    )
+    for run in at_work:
+        if run.silent_seconds is not None:
+            silent.add_metric([run.run, run.stage], run.silent_seconds)
+        if run.budget_used is not None:
+            budget.add_metric([run.run], run.budget_used)
+    yield silent
+    yield budget
+
+
+def _totals(totals: Totals) -> Iterator[Metric]:
+    """Kept in Redis, so they outlive this process. What has not happened is told as 0: a rate needs the step from there."""
+    attempts = CounterMetricFamily(
+        "nesycd_run_stage_attempts", "Turns of workers at a stage, by how they ended.", labels=["stage", "outcome"]
+    )
+    failures = CounterMetricFamily(
+        "nesycd_run_failures", "Runs that failed, by stage and reason.", labels=["stage", "reason"]
+    )
+    seconds = SummaryMetricFamily(
+        "nesycd_run_stage_seconds", "What stages took that were done, all turns together.", labels=["stage"]
+    )
+    for stage in STAGES:
+        for outcome in OUTCOMES:
+            attempts.add_metric([stage, outcome], totals.attempts.get((stage, outcome), 0))
+        seconds.add_metric([stage], totals.done.get(stage, 0), totals.seconds.get(stage, 0.0))
+    for (stage, reason), number in sorted(totals.failures.items()):
+        failures.add_metric([stage, reason], number)
+    yield attempts
+    yield failures
+    yield seconds

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from services.teacher import metrics
 
 Clock = Callable[[], float]
 
@@ -67,6 +69,7 @@ class Limits:
     """
 
     def __init__(self, slots: int, requests_per_minute: float = 0, tokens_per_minute: float = 0) -> None:
+        metrics.SLOTS.set(slots)
         self._slots = asyncio.Semaphore(slots)
         self._requests = TokenBucket(requests_per_minute)
         self._tokens = TokenBucket(tokens_per_minute)
@@ -79,16 +82,22 @@ class Limits:
     @asynccontextmanager
     async def slot(self, tokens: float) -> AsyncIterator[Slot]:
         """Waits until a request of about `tokens` tokens may be sent, and holds its slot."""
-        async with self._slots:
-            wait = max(self._requests.take(1), self._tokens.take(tokens))
-            try:
-                if wait:
-                    await asyncio.sleep(wait)
-                # A loop, because the pause can be prolonged meanwhile.
-                while (rest := self._paused_until - time.monotonic()) > 0:  # noqa: ASYNC110
-                    await asyncio.sleep(rest)
-            except asyncio.CancelledError:
-                self._requests.give_back(1)
-                self._tokens.give_back(tokens)
-                raise
-            yield Slot(self._tokens, tokens)
+        async with AsyncExitStack() as held:
+            with metrics.WAITING.track_inprogress():
+                await held.enter_async_context(self._slots)
+                await self._wait_for_rate(tokens)
+            with metrics.SENT.track_inprogress():
+                yield Slot(self._tokens, tokens)
+
+    async def _wait_for_rate(self, tokens: float) -> None:
+        wait = max(self._requests.take(1), self._tokens.take(tokens))
+        try:
+            if wait:
+                await asyncio.sleep(wait)
+            # A loop, because the pause can be prolonged meanwhile.
+            while (rest := self._paused_until - time.monotonic()) > 0:  # noqa: ASYNC110
+                await asyncio.sleep(rest)
+        except asyncio.CancelledError:
+            self._requests.give_back(1)
+            self._tokens.give_back(tokens)
+            raise

@@ -20,7 +20,7 @@ from dataclasses import replace
 
 from services.common import errors
 from services.common.logs import get_logger
-from services.teacher import reasons
+from services.teacher import metrics, reasons
 from services.teacher.backends import RETRIABLE, Backend, Trouble, UpstreamError
 from services.teacher.checks import check_question, valid_text
 from services.teacher.keys import canonical, request_key, seed_of
@@ -33,6 +33,8 @@ NANO = 1_000_000_000
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 0.02, 0.25
 # What concerns the request that was first, not those that joined it: they then try for themselves.
 _ONLY_THE_FIRST = {reasons.BUDGET_EXHAUSTED, reasons.PRICE_UNKNOWN}
+# How a finished answer that is of no use is counted; any other one is "not_valid".
+_WRONG = {Finish.LENGTH: "truncated", Finish.REFUSED: "refused"}
 log = get_logger(__name__)
 
 
@@ -194,6 +196,7 @@ class Proxy:
                 await self._store.count_hit(question)
             except errors.NesycdError:
                 log.warning("hit_not_counted", call=key)
+            metrics.answered(question, "cache")
             return answer.as_hit()
 
     def _checked(self, question: Question) -> tuple[Question, str]:
@@ -250,6 +253,7 @@ class Proxy:
             await asyncio.sleep(poll * random.uniform(0.5, 1))
             poll = min(2 * poll, MAX_POLL_SECONDS)
         if isinstance(found, Answer):
+            metrics.answered(question, "cache")
             return found
         async with self._store.keep_lease(key, lease):
             return await self._ask(flight, key, question)
@@ -282,9 +286,11 @@ class Proxy:
                     flight.attempts,
                 )
                 await self._book(key, question, token, spent, answer)
+                metrics.answered(question, "teacher")
                 return answer
 
             await self._book(key, question, token, spent, None)
+            metrics.failed(question, _WRONG.get(completion.finish, "not_valid"))
             log.info(
                 "answer_not_valid", call=key, finish=completion.finish.value, model=question.model, run=question.run
             )
@@ -343,6 +349,7 @@ class Proxy:
                 if not isinstance(error, UpstreamError):
                     raise
                 trouble = error
+            metrics.failed(question, trouble.trouble.name.lower())
             flight.paid()
             log.info(
                 "teacher_failed", call=key, trouble=trouble.trouble.name, status=trouble.status, attempt=attempt,
@@ -367,7 +374,8 @@ class Proxy:
         delay = 0.1
         while True:
             try:
-                return await self._store.book(key, question, token, spent, answer, estimated=estimated)
+                await self._store.book(key, question, token, spent, answer, estimated=estimated)
+                return metrics.booked(question, spent)
             except errors.NesycdError:
                 log.error("paid_answer_not_stored_yet", call=key, retry_seconds=delay)
                 await asyncio.sleep(delay)

@@ -615,3 +615,54 @@ async def test_the_stand_in_teacher_is_paid_once_for_each_question(make_proxy: M
     finally:
         standin.kill()
         standin.wait()
+
+
+async def figures(port: int) -> dict[str, float]:
+    """What a process tells Prometheus, by name and labels."""
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as response:
+        lines = (await response.text()).splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if line.startswith("nesycd_teacher_") and "_created" not in line)
+    return {name: float(value) for name, value in pairs}
+
+
+async def test_metrics_tell_money_tokens_hits_failures_and_slots(make_proxy: MakeProxy, teacher: Teacher) -> None:
+    port = free_port()
+    stub = await make_proxy(metrics_port=port, slots=1, max_asks_again=0).start()
+    teacher.next.extend([refusal(500), completion("so it is")])
+    await stub.Generate(ask("one", caller="rationalize"))
+    await stub.Generate(ask("one", caller="rationalize"))
+    teacher.next.append(completion("no JSON"))
+    await failure(stub.Generate(ask("two", caller="extraction", response_format=json_format())))
+
+    who, other = 'model="teacher-1"', 'caller="extraction",model="teacher-1"'
+    told = await figures(port)
+    paid = (100 * 10 + 50 * 20) / 1e6
+    assert told == {
+        f'nesycd_teacher_answers_total{{caller="rationalize",{who},source="teacher"}}': 1,
+        f'nesycd_teacher_answers_total{{caller="rationalize",{who},source="cache"}}': 1,
+        f'nesycd_teacher_failed_attempts_total{{caller="rationalize",{who},why="server"}}': 1,
+        f'nesycd_teacher_failed_attempts_total{{{other},why="not_valid"}}': 1,
+        f'nesycd_teacher_usd_total{{caller="rationalize",{who}}}': pytest.approx(paid),
+        f"nesycd_teacher_usd_total{{{other}}}": pytest.approx(paid),
+        f'nesycd_teacher_tokens_total{{caller="rationalize",kind="prompt",{who}}}': 100,
+        f'nesycd_teacher_tokens_total{{caller="rationalize",kind="completion",{who}}}': 50,
+        f'nesycd_teacher_tokens_total{{caller="extraction",kind="prompt",{who}}}': 100,
+        f'nesycd_teacher_tokens_total{{caller="extraction",kind="completion",{who}}}': 50,
+        "nesycd_teacher_slots": 1,
+        'nesycd_teacher_requests{state="sent"}': 0,
+        'nesycd_teacher_requests{state="waiting"}': 0,
+    }
+
+    teacher.latency = 2
+    three = [asyncio.ensure_future(stub.Generate(ask(text))) for text in ("a", "b", "c")]
+    for _ in range(100):
+        told = await figures(port)
+        if told['nesycd_teacher_requests{state="waiting"}'] == 2:
+            break
+        await asyncio.sleep(0.05)
+    assert told['nesycd_teacher_requests{state="sent"}'] == 1
+    assert told['nesycd_teacher_requests{state="waiting"}'] == 2
+    teacher.latency = 0
+    await asyncio.gather(*three)
+    told = await figures(port)
+    assert told['nesycd_teacher_requests{state="sent"}'] == told['nesycd_teacher_requests{state="waiting"}'] == 0
