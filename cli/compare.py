@@ -34,6 +34,7 @@ from cli import client, watch
 from cli.methods import for_method, method_of, methods_of, part, run_id_of, seeds_of, split
 from cli.problems import Problem, explain
 from cli.specs import load_spec, run_name, to_struct
+from jobs.spec import whole_numbers
 from method.methods import Method, all_methods
 from services.common.errors import NesycdError, from_rpc_error
 
@@ -131,7 +132,7 @@ def _submit(one: Contestant, spec: Mapping[str, Any], file: Path) -> None:
     mine["knowledge"] = {**part(mine, "knowledge"), "base": ""}
     try:
         checked = client.call("runs", "CreateRun", CreateRunRequest(spec=to_struct(mine, file), validate_only=True)).run
-        run_id = run_id_of(_whole(json_format.MessageToDict(checked.spec)))
+        run_id = run_id_of(whole_numbers(json_format.MessageToDict(checked.spec)))
         try:
             one.run = client.call("runs", "CreateRun", CreateRunRequest(spec=checked.spec, run_id=run_id)).run
         except grpc.aio.AioRpcError as error:
@@ -146,15 +147,6 @@ def _submit(one: Contestant, spec: Mapping[str, Any], file: Path) -> None:
         one.problem = explain(from_rpc_error(error))
     except NesycdError as error:
         one.problem = explain(error)
-
-
-def _whole(value: Any) -> Any:
-    """Whole numbers as such: a Struct knows doubles only."""
-    if isinstance(value, dict):
-        return {name: _whole(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_whole(inner) for inner in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 async def _follow(contestants: Sequence[Contestant], *, quiet: bool) -> None:
@@ -234,7 +226,7 @@ def _tell(names: Sequence[str], baseline: str, file: Path, json_output: bool) ->
     text.write_text(answer.markdown, encoding="utf-8")
     figures = json_format.MessageToDict(answer.figures)
     if json_output:
-        click.echo(json.dumps(_whole(figures)))
+        click.echo(json.dumps(whole_numbers(figures)))
         return
     table = Table(
         "method",

@@ -287,7 +287,7 @@ def parse(spec: Mapping[str, Any]) -> RunSpec:
     if not isinstance(spec, Mapping):
         raise InvalidArgument("the run spec must be a mapping of fields", reason=INVALID_SPEC, field="spec")
     try:
-        return RunSpec.model_validate(_with_settings(_whole_numbers(dict(spec))))
+        return RunSpec.model_validate(_with_settings(whole_numbers(dict(spec))))
     except ValidationError as error:
         problems = [_sentence(item) for item in error.errors(include_url=False)]
         text = "; ".join(f"{place}: {sentence}" for place, sentence in problems[:10])
@@ -313,12 +313,12 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _whole_numbers(value: Any) -> Any:
+def whole_numbers(value: Any) -> Any:
     """Turns 8.0 into 8, everywhere: a protobuf Struct holds doubles only. Float fields accept whole numbers."""
     if isinstance(value, Mapping):
-        return {str(key): _whole_numbers(item) for key, item in value.items()}
+        return {str(key): whole_numbers(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_whole_numbers(item) for item in value]
+        return [whole_numbers(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 

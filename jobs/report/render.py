@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
+TEMPLATES = Path(__file__).resolve().parent / "templates"
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _MARKDOWN = re.compile(r"([\\|\[\]`*])")
 _MOST_POINTS = 200
@@ -124,7 +124,7 @@ def md(value: object) -> str:
 
 
 def render(template: str, facts: Mapping[str, Any]) -> str:
-    """Fills a template of jobs/templates.
+    """Fills a template of jobs/report/templates.
 
     Args:
         template: Its file, for instance "report.html.j2".

@@ -36,9 +36,9 @@ from nesycd.runs.v1 import (
 )
 
 from jobs.artifacts import Artifacts
-from jobs.comparison import compare_runs, pages
 from jobs.estimate import Prices, estimate
-from jobs.outcomes import read_outcome
+from jobs.report.comparison import compare_runs, pages
+from jobs.report.outcomes import read_outcome
 from jobs.spec import RunSpec, check_run_id, parse
 from jobs.state import RunRecord, RunStore
 from services.common import context as call_context

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from jobs.comparison import compare_runs, contestants_of, pages
-from jobs.outcomes import read_outcome
+from jobs.report.comparison import compare_runs, contestants_of, pages
+from jobs.report.outcomes import read_outcome
 from jobs.state import FAILED, RunRecord
 from method.statistics import mcnemar, paired_difference
 from services.common.errors import FailedPrecondition

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.model_size import Shape, known_shape, shape_of
+from jobs.estimate.model_size import Shape, known_shape, shape_of
 
 PUBLISHED = {
     "TinyLlama-1.1B": 1_100_048_384,

@@ -13,10 +13,10 @@ from typing import Any
 
 from jobs import passages
 from jobs.artifacts import Artifacts
-from jobs.model_size import Shape, known_shape, shape_of
+from jobs.estimate.model_size import Shape, known_shape, shape_of
+from jobs.estimate.token_count import TokenCount, token_count
 from jobs.spec import Phase, RunSpec
 from jobs.stages.prepare import load_rows, read_file, set_aside
-from jobs.token_count import TokenCount, token_count
 from method import prompts
 from method.conditions import CONDITIONS
 from method.methods import get_method

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jobs.outcomes import NOT_COMPARABLE, Outcome
 from jobs.report.facts import shade, title, told
+from jobs.report.outcomes import NOT_COMPARABLE, Outcome
 from jobs.report.render import Cell, render
 from jobs.spec import canonical
 from method.statistics import bootstrap_interval, compare_seeds, holm, spread
