@@ -16,7 +16,7 @@ from jobs.context import Context
 from jobs.report import make_report
 from jobs.serving import retrieval
 
-USES_TEACHER, OWN, CODE = False, True, ("report", "templates")
+USES_TEACHER, OWN, CODE = False, True, ("report",)
 
 
 def relevant(context: Context) -> dict[str, Any]:
