@@ -24,6 +24,7 @@ from services.student.answering import Answering
 from services.student.batching import Batcher
 from services.student.engines.base import Completer, Model
 from services.student.models import base_digest, local_digest, locate
+from services.student.registry import Registry
 from services.student.retrieval import KnowledgeClient
 from services.student.servicer import Core, StudentServicer
 from services.student.settings import Settings
@@ -59,7 +60,8 @@ def assemble(settings: Settings) -> tuple[Service, Callable[[], Awaitable[None]]
             closing.push_async_callback(channel.close)
         start = _start_local if settings.engine == "transformers" else _start_remote
         model, completer, core.adapters = await start(settings, closing)
-        await core.adapters.restore()
+        await core.adapters.restore(settings.state_dir / "state.json")
+        closing.push_async_callback(_end, asyncio.create_task(core.adapters.follow(settings.registry_poll_seconds)))
         core.answering = Answering(model, completer, core.adapters, KnowledgeClient(channel))
 
     service = Service(NAME, student_pb2.DESCRIPTOR, add_StudentServiceServicer_to_server, StudentServicer(core))
@@ -93,15 +95,9 @@ async def _start_local(settings: Settings, closing: AsyncExitStack) -> tuple[Mod
     engine = await asyncio.get_running_loop().run_in_executor(executor, load)
     batcher = Batcher(engine, executor, max_batch=settings.max_batch, window_seconds=settings.batch_window_ms / 1000)
     feeding = asyncio.create_task(batcher.run())
-
-    async def stop_feeding() -> None:
-        feeding.cancel()
-        with suppress(asyncio.CancelledError):
-            await feeding
-
-    closing.push_async_callback(stop_feeding)
+    closing.push_async_callback(_end, feeding)
     _log.info("model loaded", base_model=settings.base_model, base_digest=digest, dtype=engine.dtype)
-    return engine, batcher, Adapters(AdapterStore(settings.artifacts_url, digest), engine.prepare, settings.state_dir)
+    return engine, batcher, Adapters(AdapterStore(settings.artifacts_url, digest), engine.prepare, _registry(settings))
 
 
 async def _start_remote(settings: Settings, closing: AsyncExitStack) -> tuple[Model, Completer, Adapters]:
@@ -112,7 +108,19 @@ async def _start_remote(settings: Settings, closing: AsyncExitStack) -> tuple[Mo
     digest = await asyncio.to_thread(local_digest, settings.base_model, settings.base_model_dir, settings.artifacts_url)
     _log.info("the server answers", base_model=settings.base_model, base_digest=digest, engine=settings.engine)
     store = AdapterStore(settings.artifacts_url, digest, settings.base_model)
-    return engine, engine, Adapters(store, engine.prepare, settings.state_dir, engine.release)
+    return engine, engine, Adapters(store, engine.prepare, _registry(settings), engine.release)
+
+
+def _registry(settings: Settings) -> Registry:
+    artifacts = settings.artifacts_url.rstrip("/")
+    shared = f"{artifacts}/students/{settings.base_model}" if artifacts else ""
+    return Registry(settings.registry_url or shared)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ A version of an adapter lies at `<artifacts>/adapters/<id>/<version>/`: `adapter
     {"base_model": "smollm2-135m-instruct", "base_digest": "<see models.base_digest>", "run": "runs/...",
      "files": {"adapter_model.safetensors": "<sha256>", "adapter_config.json": "<sha256>"}}
 
-What is loaded and the aliases are kept in `<state_dir>/state.json`, which is replaced as a whole, so a process that is
-killed at any moment finds the state before or after a change.
+What is loaded, and the aliases, are kept in the `Registry`, which all students of the base model share: each follows what
+the others change, and has the weights of all that is registered.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import re
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,10 +27,19 @@ from typing import Any
 import fsspec
 
 from services.common import logs
-from services.common.errors import DataLoss, FailedPrecondition, InvalidArgument, NesycdError, NotFound, Unavailable
+from services.common.errors import (
+    DataLoss,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NesycdError,
+    NotFound,
+    Unavailable,
+)
 from services.common.server import StartError
 from services.student import reasons
 from services.student.engines.base import UnsupportedAdapter, Weights
+from services.student.registry import AdapterInfo, Alias, Registry, Retrieval, State
 
 BASE = "base"
 PRODUCTION = "aliases/production"
@@ -37,51 +47,11 @@ _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _ADAPTER_NAME = re.compile(r"adapters/([A-Za-z0-9][A-Za-z0-9._-]{0,99})@([A-Za-z0-9][A-Za-z0-9._-]{0,99})")
 _ALIAS_NAME = re.compile(r"aliases/[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+_SOON_SECONDS, _LATER_SECONDS = 5.0, 60.0
+"""Until a version that could not be loaded is tried again: where something is away, and where something is wrong."""
 _log = logs.get_logger("student.adapters")
 
 Prepare = Callable[[str, Mapping[str, Any], bytes], Weights]
-
-
-@dataclass(frozen=True)
-class Retrieval:
-    """What to read before answering; see the contract's message of that name."""
-
-    knowledge_base: str = ""
-    top_k: int = 0
-    mode: int = 0
-    exclude_sole_source_case: str = ""
-    filter: str = ""
-    minimum_score: float = 0.0
-    disabled: bool = False
-    gate: float = 0.0
-
-
-@dataclass(frozen=True)
-class AdapterInfo:
-    """A version that is, or should be, loaded.
-
-    Attributes:
-        name: `adapters/{id}@{version}`.
-        base_model: What it was trained on.
-        run: The run that made it.
-        sha256: Of its weights.
-        load_time: When it was first loaded, ISO 8601.
-    """
-
-    name: str
-    base_model: str
-    run: str
-    sha256: str
-    load_time: str
-
-
-@dataclass(frozen=True)
-class Alias:
-    """A name that stands for a version, with what is read by default under it."""
-
-    name: str
-    adapter: str
-    retrieval: Retrieval | None = None
 
 
 @dataclass(frozen=True)
@@ -177,7 +147,7 @@ class AdapterStore:
             return files.cat_file(full)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
-        except (OSError, ValueError, ImportError) as error:
+        except Exception as error:  # each store's library has errors of its own
             raise Unavailable(
                 f"the artifact store cannot be read at {path} ({type(error).__name__})",
                 reason=reasons.ARTIFACTS_UNAVAILABLE,
@@ -185,53 +155,186 @@ class AdapterStore:
             ) from error
 
 
+@dataclass(frozen=True)
+class _Held:
+    """Weights that are here; `sha256` is what the registry said when they were loaded."""
+
+    sha256: str
+    weights: Weights
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why weights are not here, and when it is tried again."""
+
+    sha256: str
+    error: NesycdError
+    again: float
+
+
 class Adapters:
-    """The versions that are loaded, and the aliases."""
+    """The versions that are loaded, and the aliases: those of the registry, as this student knows them."""
 
     def __init__(
-        self, store: AdapterStore, prepare: Prepare, state_dir: Path, release: Callable[[Weights], None] | None = None
+        self,
+        store: AdapterStore,
+        prepare: Prepare,
+        registry: Registry,
+        release: Callable[[Weights], None] | None = None,
     ) -> None:
         """Call `restore` before anything else.
 
         Args:
             store: Where versions come from.
             prepare: The engine's. Called in a thread.
-            state_dir: Where `state.json` is kept.
+            registry: What all students serve.
             release: Told of what `prepare` gave and is needed no more, in a thread; None: nobody must know.
         """
         self._store = store
         self._prepare = prepare
+        self._registry = registry
         self._release = release
-        self._state_file = state_dir / "state.json"
-        self._infos: dict[str, AdapterInfo] = {}
-        self._weights: dict[str, Weights] = {}
-        self._aliases: dict[str, Alias] = {}
+        self._state = State()
+        self._held: dict[str, _Held] = {}
+        self._failures: dict[str, _Failure] = {}
+        self._reading: dict[str, asyncio.Task[tuple[AdapterInfo, Weights]]] = {}
+        self._taking: dict[str, asyncio.Task[None]] = {}
         self._changing = asyncio.Lock()
+        self._read_at = 0.0
 
-    async def restore(self) -> None:
-        """Loads again what was loaded. A version that cannot be is logged and left out; it is tried again next time.
+    # --- following the registry -------------------------------------------------------------------
+
+    async def restore(self, old_state: Path) -> None:
+        """Loads what is registered; waits while the artifact store, or the server that writes, cannot be reached.
+
+        A version that cannot be loaded for another reason is logged and left out; it is tried again now and then.
+
+        Args:
+            old_state: Where a student of an earlier version kept its state for itself.
 
         Raises:
-            StartError: The state file cannot be read.
+            StartError: The registry cannot be read.
         """
         try:
-            state = json.loads(self._state_file.read_bytes())
-            self._infos = {entry["name"]: AdapterInfo(**entry) for entry in state["adapters"]}
-            for entry in state["aliases"]:
-                retrieval = Retrieval(**entry["retrieval"]) if entry["retrieval"] else None
-                self._aliases[entry["name"]] = Alias(entry["name"], entry["adapter"], retrieval)
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StartError(
-                f"{self._state_file} cannot be read ({type(error).__name__}): restore it, or remove it to start without "
-                "loaded adapters and aliases"
-            ) from error
-        for name in self._infos:
+            await asyncio.to_thread(self._registry.take_up, old_state)
+            await asyncio.to_thread(self._registry.check)
+            await self.refresh()
+        except NesycdError as error:
+            raise StartError(error.message) from error
+        while True:
+            await asyncio.gather(*self._taking.values())
+            if not any(isinstance(failure.error, Unavailable) for failure in self._failures.values()):
+                return
+            await asyncio.sleep(_SOON_SECONDS)
+            with suppress(Unavailable):
+                await self.refresh()
+
+    async def follow(self, seconds: float) -> None:
+        """Looks for what other students changed, until it is cancelled.
+
+        Args:
+            seconds: How often.
+        """
+        blind = False
+        while True:
+            await asyncio.sleep(seconds)
             try:
-                _, self._weights[name] = await asyncio.to_thread(self._read, name)
+                await self.refresh()
+                blind = False
             except NesycdError as error:
-                _log.error("adapter not loaded again", adapter=name, reason=error.reason, detail=error.message)
+                if not blind:  # what is known is served on
+                    _log.error("changes of other students are not seen", reason=error.reason, detail=error.message)
+                blind = True
+
+    async def refresh(self) -> None:
+        """Follows what the registry says at a moment after this call.
+
+        Raises:
+            DataLoss, Unavailable: It cannot be read.
+        """
+        asked = time.monotonic()
+        async with self._changing:
+            if self._read_at > asked:  # for another caller, while this one waited
+                return
+            began = time.monotonic()
+            await self._apply(await asyncio.to_thread(self._registry.newest))
+            self._read_at = began
+
+    async def _change(self, change: Callable[[State], State], held: Mapping[str, _Held] | None = None) -> None:
+        """Changes the state for all students.
+
+        Args:
+            change: Makes the new state of the newest one; called again where another student was faster.
+            held: Weights that the new state needs.
+
+        Raises:
+            NesycdError: What `change` raises; or the registry cannot be read or written.
+        """
+        async with self._changing:
+            while True:
+                before = await asyncio.to_thread(self._registry.newest)
+                after = change(before)
+                if after == before or await asyncio.to_thread(self._registry.replace, before, after):
+                    break
+            self._held.update(held or {})
+            await self._apply(after if after == before else replace(after, number=before.number + 1))
+
+    async def _apply(self, state: State) -> None:
+        """Serves a state from now on: lets go of what is unloaded, begins to load what is missing."""
+        self._state = state
+        registered = {name: info.sha256 for name, info in state.adapters.items()}
+        self._failures = {k: failure for k, failure in self._failures.items() if registered.get(k) == failure.sha256}
+        gone = [self._held.pop(name) for name in self._held.keys() - state.adapters.keys()]
+        self._take_missing()
+        for held in gone:
+            await self._let_go(held.weights)
+
+    def _take_missing(self) -> None:
+        now = time.monotonic()
+        for info in self._state.adapters.values():
+            failure = self._failures.get(info.name)
+            if not self._is_held(info) and info.name not in self._taking and (failure is None or failure.again <= now):
+                task = asyncio.create_task(self._take(info))
+                self._taking[info.name] = task
+                task.add_done_callback(lambda _, name=info.name: self._taking.pop(name))
+
+    async def _take(self, info: AdapterInfo) -> None:
+        """Loads a registered version."""
+        try:
+            read, weights = await self._read_once(info.name)
+            if read.sha256 != info.sha256:
+                raise _damaged(info.name, "its weights are not those that were loaded")
+        except Exception as error:
+            self._failed(info, error)
+            return
+        if info.name in self._state.adapters:
+            self._held[info.name] = _Held(info.sha256, weights)
+            self._failures.pop(info.name, None)
+        else:
+            await self._let_go(weights)
+
+    def _failed(self, info: AdapterInfo, error: Exception) -> None:
+        known = error if isinstance(error, NesycdError) else Internal("the version could not be loaded; see the log")
+        before = self._failures.get(info.name)
+        if before is None or before.error.message != known.message:
+            more = {} if known is error else logs.describe_exception(error)
+            _log.error("adapter not loaded", adapter=info.name, reason=known.reason, detail=known.message, **more)
+        wait = _SOON_SECONDS if isinstance(known, Unavailable) else _LATER_SECONDS
+        self._failures[info.name] = _Failure(info.sha256, known, time.monotonic() + wait)
+
+    async def _read_once(self, name: str) -> tuple[AdapterInfo, Weights]:
+        """Reads a version, together with all who want it at the time."""
+        reading = self._reading.get(name)
+        if reading is None:
+            reading = asyncio.create_task(asyncio.to_thread(self._read, name))
+            self._reading[name] = reading
+
+            def done(task: asyncio.Task[tuple[AdapterInfo, Weights]]) -> None:
+                self._reading.pop(name)
+                _ = task.cancelled() or task.exception()  # all who wanted it may have gone
+
+            reading.add_done_callback(done)
+        return await asyncio.shield(reading)
 
     def _read(self, name: str) -> tuple[AdapterInfo, Weights]:
         info, config, tensors = self._store.read(name)
@@ -242,44 +345,66 @@ class Adapters:
                 f"{name} cannot be served: {error}", reason=reasons.ADAPTER_UNSUPPORTED, subject=name
             ) from error
 
+    async def _let_go(self, weights: Weights) -> None:
+        if self._release is not None:
+            await asyncio.to_thread(self._release, weights)
+
+    def _is_held(self, info: AdapterInfo) -> bool:
+        held = self._held.get(info.name)
+        return held is not None and held.sha256 == info.sha256
+
+    # --- what callers want ------------------------------------------------------------------------
+
     async def load(self, name: str) -> AdapterInfo:
-        """Loads a version; one that is loaded stays as it is. Raises what `AdapterStore.read` does."""
+        """Loads a version, for all students; one that is loaded stays as it is.
+
+        Raises:
+            NesycdError: As `AdapterStore.read`; or the registry cannot be read or written.
+        """
         parse_adapter(name)
-        async with self._changing:
-            if name in self._weights:
-                return self._infos[name]
-            info, weights = await asyncio.to_thread(self._read, name)
-            await self._save({**self._infos, name: info}, self._aliases)
-            self._weights[name] = weights
+        await self.refresh()
+        info = self._state.adapters.get(name)
+        if info is not None and self._is_held(info):
             return info
+        info, weights = await self._read_once(name)
+
+        def register(state: State) -> State:
+            known = state.adapters.get(name)
+            if known is not None and known.sha256 == info.sha256:
+                return state
+            return replace(state, adapters={**state.adapters, name: info})
+
+        self._failures.pop(name, None)
+        await self._change(register, {name: _Held(info.sha256, weights)})
+        return self._state.adapters.get(name, info)
 
     async def unload(self, name: str) -> None:
-        """Forgets a version.
+        """Forgets a version, for all students.
 
         Raises:
             NotFound: It is not loaded.
             FailedPrecondition: An alias stands for it.
         """
         parse_adapter(name)
-        async with self._changing:
-            if name not in self._infos:
+
+        def remove(state: State) -> State:
+            if name not in state.adapters:
                 raise NotFound(
                     f"{name} is not loaded",
                     reason=reasons.ADAPTER_NOT_LOADED,
                     resource_type="nesycd.dev/Adapter",
                     resource_name=name,
                 )
-            users = sorted(alias.name for alias in self._aliases.values() if alias.adapter == name)
+            users = sorted(alias.name for alias in state.aliases.values() if alias.adapter == name)
             if users:
                 raise FailedPrecondition(
                     f"{name} stays loaded: {', '.join(users)} stands for it",
                     reason=reasons.ADAPTER_IN_USE,
                     subject=users[0],
                 )
-            await self._save({key: info for key, info in self._infos.items() if key != name}, self._aliases)
-            weights = self._weights.pop(name, None)
-            if weights is not None and self._release is not None:
-                await asyncio.to_thread(self._release, weights)
+            return replace(state, adapters={key: info for key, info in state.adapters.items() if key != name})
+
+        await self._change(remove)
 
     async def set_alias(self, alias: Alias) -> Alias:
         """Makes a name stand for a loaded version from now on; an empty adapter removes the name.
@@ -293,57 +418,69 @@ class Adapters:
             raise InvalidArgument(
                 "alias.name must be aliases/{alias}: letters, digits and hyphens, at most 63", field="alias.name"
             )
-        async with self._changing:
-            aliases = dict(self._aliases)
+        if alias.adapter:
+            parse_adapter(alias.adapter, "alias.adapter")
+            await self._weights(alias.adapter)
+
+        def point(state: State) -> State:
+            aliases = dict(state.aliases)
             if alias.adapter:
-                parse_adapter(alias.adapter, "alias.adapter")
-                if alias.adapter not in self._weights:
+                if alias.adapter not in state.adapters:
                     raise _not_loaded(alias.adapter)
                 aliases[alias.name] = alias
             elif aliases.pop(alias.name, None) is None:
                 raise _no_alias(alias.name)
-            await self._save(self._infos, aliases)
-            return alias
+            return replace(state, aliases=aliases)
+
+        await self._change(point)
+        return alias
 
     def loaded(self) -> list[AdapterInfo]:
-        """The loaded versions, by name."""
-        return [self._infos[name] for name in sorted(self._weights)]
+        """The loaded versions, by name; without those that could not be loaded here."""
+        return [info for name, info in sorted(self._state.adapters.items()) if name not in self._failures]
 
     def aliases(self) -> list[Alias]:
         """All aliases, by name."""
-        return [self._aliases[name] for name in sorted(self._aliases)]
+        return [alias for _, alias in sorted(self._state.aliases.items())]
 
-    def resolve(self, reference: str) -> Resolved:
-        """What a request's `adapter` field stands for now.
+    async def resolve(self, reference: str) -> Resolved:
+        """What a request's `adapter` field stands for now. A name that is not known may be new: the registry is asked.
 
         Raises:
             InvalidArgument: It is no name.
             NotFound: No such alias.
             FailedPrecondition: The version is not loaded.
+            Unavailable: The registry, or the version's files, cannot be read now.
         """
         if not reference:
-            reference = PRODUCTION if PRODUCTION in self._aliases else BASE
+            reference = PRODUCTION if PRODUCTION in self._state.aliases else BASE
         if reference == BASE:
             return Resolved(BASE, None, None)
         name, retrieval = reference, None
         if reference.startswith("aliases/"):
-            alias = self._aliases.get(reference)
+            if reference not in self._state.aliases:
+                await self.refresh()
+            alias = self._state.aliases.get(reference)
             if alias is None:
                 raise _no_alias(reference)
             name, retrieval = alias.adapter, alias.retrieval
-        parse_adapter(name)
-        if name not in self._weights:
-            raise _not_loaded(name)
-        return Resolved(name, self._weights[name], retrieval)
+        return Resolved(name, await self._weights(name), retrieval)
 
-    async def _save(self, infos: dict[str, AdapterInfo], aliases: dict[str, Alias]) -> None:
-        """Makes a new state durable, and then the current one."""
-        state = {
-            "adapters": [asdict(infos[name]) for name in sorted(infos)],
-            "aliases": [asdict(aliases[name]) for name in sorted(aliases)],
-        }
-        await asyncio.to_thread(_replace_file, self._state_file, json.dumps(state, indent=1).encode())
-        self._infos, self._aliases = infos, aliases
+    async def _weights(self, name: str) -> Weights:
+        """The weights of a registered version, once they are here."""
+        parse_adapter(name)
+        if name not in self._state.adapters:
+            await self.refresh()
+        info = self._state.adapters.get(name)
+        if info is not None and not self._is_held(info) and (taking := self._taking.get(name)) is not None:
+            await asyncio.shield(taking)
+            info = self._state.adapters.get(name)
+        if info is not None and self._is_held(info):
+            return self._held[name].weights
+        failure = self._failures.get(name)
+        if failure is not None and isinstance(failure.error, Unavailable):
+            raise failure.error.with_traceback(None)
+        raise _not_loaded(name)
 
 
 def parse_adapter(name: str, field: str = "adapter") -> tuple[str, str]:
@@ -368,21 +505,6 @@ def merge(wanted: Retrieval | None, default: Retrieval | None) -> Retrieval | No
         said = {key: value for key, value in asdict(wanted).items() if value}
         merged = replace(default, **said)
     return merged if merged and merged.knowledge_base and not merged.disabled else None
-
-
-def _replace_file(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.new")
-    with aside.open("wb") as opened:
-        opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())
-    os.replace(aside, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _json_object(raw: bytes, name: str, file: str) -> dict[str, Any]:

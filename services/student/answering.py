@@ -13,9 +13,10 @@ from method.prompts import FittedPrompt, QuestionTooLong, fit_prompt, search_que
 from services.common import context
 from services.common.errors import InvalidArgument, NesycdError, deadline_exceeded
 from services.student import reasons
-from services.student.adapters import Adapters, Resolved, Retrieval, merge
+from services.student.adapters import Adapters, Resolved, merge
 from services.student.engines.base import Complete, Completer, Completion, Job, Model
 from services.student.questions import Question, check
+from services.student.registry import Retrieval
 from services.student.retrieval import Entry, Found
 from services.student.writing import CompleteOne, OnText, Written, prompt_budget, write
 
@@ -88,7 +89,7 @@ class Answering:
         if left == 0.0:
             raise deadline_exceeded()
         deadline = None if left is None else time.monotonic() + left
-        adapter = self._adapters.resolve(question.adapter)
+        adapter = await self._adapters.resolve(question.adapter)
         retrieval = merge(question.retrieval, adapter.retrieval) if not question.given_entries else None
         gate = (retrieval or question.retrieval or Retrieval()).gate
 

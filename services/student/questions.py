@@ -9,8 +9,8 @@ from typing import Literal
 
 from method.prompts import Demonstration
 from services.common.errors import InvalidArgument
-from services.student.adapters import Retrieval
 from services.student.engines.base import Decoding
+from services.student.registry import Retrieval
 
 Mode = Literal["cot", "answer", "zero_shot", "zero_shot_answer", "cascade"]
 """One of method.prompts.MODES."""

@@ -44,8 +44,13 @@ ALIAS_NOT_FOUND = register_reason(
 )
 ARTIFACTS_UNAVAILABLE = register_reason(
     "ARTIFACTS_UNAVAILABLE",
-    "The artifact store cannot be read.",
+    "The artifact store cannot be read or written.",
     "Check NESYCD_STUDENT_ARTIFACTS_URL, the credentials and the network; repeat when the store is back.",
+)
+REGISTRY_DAMAGED = register_reason(
+    "REGISTRY_DAMAGED",
+    "What is loaded and the aliases cannot be read: a file in students/ of the artifact store is damaged.",
+    "Restore the file that the message names; or stop all students and remove it, to start with the state before it.",
 )
 KNOWLEDGE_UNAVAILABLE = register_reason(
     "KNOWLEDGE_UNAVAILABLE",

@@ -19,7 +19,7 @@ from services.common.errors import (
     from_rpc_error,
 )
 from services.student import reasons
-from services.student.adapters import Retrieval
+from services.student.registry import Retrieval
 
 _TIMEOUT_SECONDS = 15.0
 _REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED)

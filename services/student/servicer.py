@@ -16,10 +16,11 @@ from method.prompts import Demonstration
 from services.common.errors import Internal, InvalidArgument, NesycdError
 from services.common.pages import decode_page_token, encode_page_token, is_text, page_size
 from services.common.rows import row_status
-from services.student.adapters import AdapterInfo, Adapters, Alias, Retrieval
+from services.student.adapters import Adapters
 from services.student.answering import Answer, Answering
 from services.student.engines.base import Decoding
 from services.student.questions import Mode, Question, check_retrieval
+from services.student.registry import AdapterInfo, Alias, Retrieval
 
 _MODES: dict[int, Mode] = {
     student.ANSWER_MODE_UNSPECIFIED: "cot",
@@ -191,6 +192,7 @@ class StudentServicer(student.StudentServiceServicer):
     ) -> student.ListAdaptersResponse:
         """What is loaded."""
         size = page_size(request.page_size)
+        await self._core.adapters.refresh()
         after = decode_page_token("adapters", request.page_token, is_text) or ""
         left = [info for info in self._core.adapters.loaded() if info.name > after]
         return student.ListAdaptersResponse(

@@ -19,7 +19,10 @@ class Settings(ServerSettings):
         base_model_dir: A transformers folder on this machine.
         knowledge_address: Where the knowledge service is; empty: answers are given without knowledge.
         artifacts_url: Artifact store that adapters and models come from, any fsspec URL.
-        state_dir: Keeps what is loaded and the aliases over a restart, and copies of models from a remote store.
+        registry_url: Where the students of a base model keep what is loaded and the aliases, any fsspec URL of a folder; those
+            that share it serve the same. Empty: `<artifacts_url>/students/<base_model>`.
+        registry_poll_seconds: How often a student looks there for what the others changed.
+        state_dir: Keeps copies of models from a remote store.
         max_batch: Most questions that are answered together.
         batch_window_ms: How long a lone question waits for company, in milliseconds.
         batch_idle_seconds: After so long without a new row a BatchAnswer stream's group is answered though not full.
@@ -54,6 +57,8 @@ class Settings(ServerSettings):
     base_model_dir: Path | None = None
     knowledge_address: str = "127.0.0.1:50062"
     artifacts_url: str = ""
+    registry_url: str = ""
+    registry_poll_seconds: float = Field(default=2.0, gt=0)
     state_dir: Path = Path("state/student")
     max_batch: int = Field(default=48, ge=1, le=1024)
     batch_window_ms: float = Field(default=5.0, ge=0, le=1000)

@@ -130,7 +130,7 @@ class OpenAiServer:
         """See `Server`."""
         where = "/unload_lora_adapter" if self._sglang else "/v1/unload_lora_adapter"
         status, retry_after, body = await self._call("POST", where, {"lora_name": name})
-        if status not in (200, 404):
+        if status != 200 and name in await self._cards():  # else another student was faster
             raise from_status(status, retry_after, body)
 
     # --- writing ----------------------------------------------------------------------------------

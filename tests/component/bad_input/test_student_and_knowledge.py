@@ -92,8 +92,8 @@ def test_an_adapter_that_cannot_be_served_is_refused_and_nothing_changes(
     says: str,
 ) -> None:
     files = {path: path.read_bytes() for path in adapter.iterdir()}
-    before, state = stub.ListAdapters(ListAdaptersRequest()), home.folder / "student" / "state.json"
-    kept = state.read_bytes() if state.exists() else None
+    before, states = stub.ListAdapters(ListAdaptersRequest()), home.folder / "artifacts" / "students" / "tiny"
+    kept = sorted(states.rglob("*"))
     harm(adapter)
     try:
         error = failure(lambda: stub.LoadAdapter(LoadAdapterRequest(adapter="adapters/bad@1"), timeout=20))
@@ -103,7 +103,7 @@ def test_an_adapter_that_cannot_be_served_is_refused_and_nothing_changes(
     assert (error.code, error.reason) == (code, reason)
     assert "adapters/bad@1" in error.message and says in error.message
     assert stub.ListAdapters(ListAdaptersRequest()) == before
-    assert (state.read_bytes() if state.exists() else None) == kept
+    assert sorted(states.rglob("*")) == kept
     # An alias never stands for what is not loaded.
     alias = Alias(name="aliases/production", adapter="adapters/bad@1")
     error = failure(lambda: stub.SetAlias(SetAliasRequest(alias=alias), timeout=20))

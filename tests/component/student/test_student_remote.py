@@ -75,6 +75,7 @@ async def student(
         "engine_attempts": 3,
         "artifacts_url": artifacts.as_uri(),
         "knowledge_address": knowledge.address if knowledge else "",
+        "registry_url": (folder / "registry").as_uri(),
         "state_dir": folder / "state",
         "max_new_tokens": 24,
         "max_batch": 8,

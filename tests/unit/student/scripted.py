@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from services.student.adapters import Adapters, AdapterStore, Retrieval
+from services.student.adapters import Adapters, AdapterStore
 from services.student.answering import Answering
 from services.student.batching import Batcher
 from services.student.engines.base import Completion, Job, Token
+from services.student.registry import Registry, Retrieval
 from services.student.retrieval import Entry, Found
 
 Say = Callable[[str], tuple[str, float]]
@@ -80,7 +81,9 @@ class Scripted:
 async def scripted(say: Say, folder: Path, *texts: str, max_batch: int = 8) -> AsyncIterator[Scripted]:
     """A student that writes what `say` says and finds `texts`."""
     engine, retriever = ScriptedEngine(say), ListRetriever(texts) if texts else ListRetriever()
-    adapters = Adapters(AdapterStore(folder.as_uri(), "d" * 64), engine.prepare, folder)
+    adapters = Adapters(
+        AdapterStore(folder.as_uri(), "d" * 64), engine.prepare, Registry((folder / "students").as_uri())
+    )
     with ThreadPoolExecutor(1) as executor:
         batcher = Batcher(engine, executor, max_batch=max_batch, window_seconds=0.001)
         running = asyncio.create_task(batcher.run())

@@ -1,27 +1,32 @@
-"""Names, defaults and state of adapters, without a model."""
+"""Names and defaults of adapters, and what two students make of a registry that they share, without a model."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pytest
 
 from method.digests import digest_files
-from services.common.errors import FailedPrecondition, InvalidArgument, NotFound
+from services.common.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from services.common.server import StartError
-from services.student.adapters import Adapters, AdapterStore, Alias, Retrieval, merge, parse_adapter
+from services.student.adapters import Adapters, AdapterStore, merge, parse_adapter
 from services.student.models import base_digest, locate
+from services.student.registry import Alias, Registry, Retrieval
 
 DIGEST = "d" * 64
 
 
-def publish(artifacts: Path, name: str) -> Path:
+def publish(artifacts: Path, name: str, weights: bytes = b"weights") -> Path:
     adapter, version = parse_adapter(name)
     folder = artifacts / "adapters" / adapter / version
-    folder.mkdir(parents=True)
-    files = {"adapter_model.safetensors": name.encode(), "adapter_config.json": b"{}"}
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"adapter_model.safetensors": weights, "adapter_config.json": b"{}"}
     for file, content in files.items():
         (folder / file).write_bytes(content)
     sums = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
@@ -29,12 +34,24 @@ def publish(artifacts: Path, name: str) -> Path:
     return folder
 
 
-def adapters(folder: Path) -> Adapters:
-    class Prepared:
-        def __init__(self, name: str, *_: object) -> None:
-            self.name = name
+class Prepared:
+    """Weights that no engine knows."""
 
-    return Adapters(AdapterStore((folder / "artifacts").as_uri(), DIGEST), Prepared, folder / "state")
+    def __init__(self, name: str, _: object, tensors: bytes) -> None:
+        self.name, self.tensors = name, tensors
+
+
+def adapters(folder: Path, released: list[Any] | None = None) -> Adapters:
+    """A student of the registry in `folder`."""
+    store = AdapterStore((folder / "artifacts").as_uri(), DIGEST)
+    release = None if released is None else released.append
+    return Adapters(store, Prepared, Registry((folder / "registry").as_uri()), release)
+
+
+async def started(folder: Path, released: list[Any] | None = None) -> Adapters:
+    made = adapters(folder, released)
+    await made.restore(folder / "state.json")
+    return made
 
 
 @pytest.mark.parametrize(
@@ -50,45 +67,249 @@ def test_names_that_are_none_are_refused(name: str) -> None:
 async def test_state_is_found_again_and_a_version_that_is_gone_does_not_hinder(tmp_path: Path) -> None:
     publish(tmp_path / "artifacts", "adapters/a@1")
     gone = publish(tmp_path / "artifacts", "adapters/b@1")
-    first = adapters(tmp_path)
-    await first.restore()
+    first = await started(tmp_path)
     for name in ("adapters/a@1", "adapters/b@1"):
         await first.load(name)
         await first.set_alias(Alias(f"aliases/{name[9]}", name, Retrieval("knowledgeBases/k", top_k=5, gate=0.9)))
     (gone / "manifest.json").rename(gone / "away.json")
-    second = adapters(tmp_path)
-    await second.restore()
+    second = await started(tmp_path)
     assert second.loaded() == first.loaded()[:1]
     assert second.aliases() == first.aliases()
-    assert second.resolve("aliases/a").retrieval == Retrieval("knowledgeBases/k", top_k=5, gate=0.9)
+    assert (await second.resolve("aliases/a")).retrieval == Retrieval("knowledgeBases/k", top_k=5, gate=0.9)
     with pytest.raises(FailedPrecondition, match="adapters/b@1 is not loaded"):
-        second.resolve("aliases/b")
+        await second.resolve("aliases/b")
     (gone / "away.json").rename(gone / "manifest.json")
     await second.load("adapters/b@1")
-    assert second.resolve("aliases/b").name == "adapters/b@1"
+    assert (await second.resolve("aliases/b")).name == "adapters/b@1"
 
 
-async def test_a_damaged_state_file_is_reported_and_kept(tmp_path: Path) -> None:
-    (tmp_path / "state").mkdir()
-    state = tmp_path / "state" / "state.json"
+async def test_a_damaged_state_is_reported_and_kept(tmp_path: Path) -> None:
+    state = tmp_path / "registry" / "7" / "state.json"
+    state.parent.mkdir(parents=True)
     for content in ("{", "[]", '{"adapters": [{"x": 1}], "aliases": []}'):
         state.write_text(content)
-        with pytest.raises(StartError, match=r"state\.json"):
-            await adapters(tmp_path).restore()
+        with pytest.raises(StartError, match=r"registry/7/state\.json"):
+            await started(tmp_path)
         assert state.read_text() == content
+    state.unlink()
+    with pytest.raises(StartError, match=r"registry/7/state\.json"):
+        await started(tmp_path)
+
+
+async def test_a_state_that_is_damaged_while_students_serve_changes_nothing(tmp_path: Path) -> None:
+    publish(tmp_path / "artifacts", "adapters/a@1")
+    kept = await started(tmp_path)
+    await kept.load("adapters/a@1")
+    (tmp_path / "registry" / "1" / "state.json").write_text("{")
+    following = asyncio.create_task(kept.follow(0.01))
+    await asyncio.sleep(0.1)
+    assert not following.done()
+    following.cancel()
+    assert (await kept.resolve("adapters/a@1")).weights, "what is known is served on"
+    with pytest.raises(DataLoss, match="stop all students"):
+        await kept.set_alias(Alias("aliases/a", "adapters/a@1"))
 
 
 async def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
     publish(tmp_path / "artifacts", "adapters/a@1")
-    (tmp_path / "state").write_text("a file where the folder should be")
-    kept = adapters(tmp_path)
-    with pytest.raises(OSError):
+    kept = await started(tmp_path)
+    (tmp_path / "registry").write_text("a file where the folder should be")
+    with pytest.raises(Unavailable, match="NESYCD_STUDENT_REGISTRY_URL"):
         await kept.load("adapters/a@1")
     assert kept.loaded() == []
 
 
+async def test_without_an_artifact_store_there_is_only_the_base_model(tmp_path: Path) -> None:
+    alone = Adapters(AdapterStore("", DIGEST), Prepared, Registry(""))
+    await alone.restore(tmp_path / "state.json")
+    assert (await alone.resolve("")).name == "base"
+    with pytest.raises(FailedPrecondition, match="NESYCD_STUDENT_ARTIFACTS_URL"):
+        await alone.load("adapters/a@1")
+
+
+# --- two students
+
+
+async def test_what_one_student_loads_and_names_the_other_serves(tmp_path: Path) -> None:
+    for version in ("adapters/a@1", "adapters/a@2"):
+        publish(tmp_path / "artifacts", version)
+    one, other = await started(tmp_path), await started(tmp_path)
+    info = await one.load("adapters/a@1")
+    assert (await other.resolve("adapters/a@1")).weights, "a name that it does not know it looks up at once"
+    await one.set_alias(Alias("aliases/production", "adapters/a@1", Retrieval("knowledgeBases/k")))
+    assert (await other.resolve("aliases/production")).retrieval == Retrieval("knowledgeBases/k")
+    await other.load("adapters/a@2")
+    await other.set_alias(Alias("aliases/production", "adapters/a@2"))
+    assert (await one.resolve("")).name == "adapters/a@1", "what it knows it need not ask for"
+    await one.refresh()
+    assert (await one.resolve("")).name == "adapters/a@2"
+    assert one.loaded() == other.loaded() and one.loaded()[0] == info
+    assert one.aliases() == other.aliases()
+    with pytest.raises(FailedPrecondition, match="aliases/production stands for it"):
+        await one.unload("adapters/a@2")
+
+
+async def test_what_one_student_unloads_the_other_lets_go_of(tmp_path: Path) -> None:
+    publish(tmp_path / "artifacts", "adapters/a@1")
+    released: list[Any] = []
+    one, other = await started(tmp_path), await started(tmp_path, released)
+    await one.load("adapters/a@1")
+    held = (await other.resolve("adapters/a@1")).weights
+    await one.unload("adapters/a@1")
+    await other.refresh()
+    assert released == [held] and other.loaded() == []
+    with pytest.raises(FailedPrecondition, match="is not loaded"):
+        await other.resolve("adapters/a@1")
+    with pytest.raises(NotFound):
+        await other.unload("adapters/a@1")
+
+
+async def test_a_version_that_was_published_anew_is_loaded_anew_by_all(tmp_path: Path) -> None:
+    publish(tmp_path / "artifacts", "adapters/a@1", b"old")
+    one, other = await started(tmp_path), await started(tmp_path)
+    await one.load("adapters/a@1")
+    await other.refresh()
+    await one.unload("adapters/a@1")
+    publish(tmp_path / "artifacts", "adapters/a@1", b"new")
+    await one.load("adapters/a@1")
+    await other.refresh()
+    assert (await other.resolve("adapters/a@1")).weights.tensors == b"new"  # type: ignore[union-attr]
+    # Other bytes in the place of those that were loaded are no version of it.
+    publish(tmp_path / "artifacts", "adapters/a@1", b"other")
+    assert (await started(tmp_path)).loaded() == []
+
+
+async def test_changes_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+    names = [f"adapters/a@{number}" for number in range(12)]
+    for name in names:
+        publish(tmp_path / "artifacts", name)
+    students = [await started(tmp_path) for _ in range(4)]
+
+    async def change(student: Adapters, name: str) -> None:
+        await student.load(name)
+        await student.set_alias(Alias(f"aliases/{name[11:]}", name))
+
+    # Each by two students: more changes than states are kept.
+    await asyncio.gather(*(change(students[(i + j) % 4], name) for i, name in enumerate(names) for j in (0, 1)))
+    for student in (*students, await started(tmp_path)):
+        await student.refresh()
+        assert {info.name for info in student.loaded()} == set(names)
+        assert {alias.adapter for alias in student.aliases()} == set(names)
+
+
+async def test_an_alias_never_stands_for_what_another_student_unloaded(tmp_path: Path) -> None:
+    publish(tmp_path / "artifacts", "adapters/a@1")
+    one, other = await started(tmp_path), await started(tmp_path)
+    for _ in range(20):
+        await one.load("adapters/a@1")
+        await other.refresh()
+        ends = await asyncio.gather(
+            other.set_alias(Alias("aliases/a", "adapters/a@1")), one.unload("adapters/a@1"), return_exceptions=True
+        )
+        assert sum(isinstance(end, FailedPrecondition) for end in ends) == 1, ends
+        await other.refresh()
+        for alias in other.aliases():
+            assert (await other.resolve(alias.name)).weights
+            await other.set_alias(Alias(alias.name, ""))
+
+
+async def test_a_version_that_cannot_be_loaded_now_is_loaded_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = publish(tmp_path / "artifacts", "adapters/a@1")
+    one = await started(tmp_path)
+    await one.load("adapters/a@1")
+    monkeypatch.setattr("services.student.adapters._SOON_SECONDS", 0.05)
+    monkeypatch.setattr("services.student.adapters._LATER_SECONDS", 0.05)
+    shutil.move(folder, tmp_path / "away")
+    other = await started(tmp_path)
+    assert other.loaded() == []
+    shutil.move(tmp_path / "away", folder)
+    await asyncio.sleep(0.1)
+    await other.refresh()
+    assert (await other.resolve("adapters/a@1")).weights
+    assert other.loaded() == one.loaded()
+
+
+async def test_a_student_is_ready_once_it_has_what_is_registered_though_the_store_was_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path / "artifacts", "adapters/a@1")
+    await (await started(tmp_path)).load("adapters/a@1")
+    monkeypatch.setattr("services.student.adapters._SOON_SECONDS", 0.05)
+    tries: list[str] = []
+
+    class Away:
+        def __init__(self, name: str, *_: object) -> None:
+            tries.append(name)
+            if len(tries) < 4:
+                raise Unavailable("the server that writes is away")
+
+    store = AdapterStore((tmp_path / "artifacts").as_uri(), DIGEST)
+    other = Adapters(store, Away, Registry((tmp_path / "registry").as_uri()))  # type: ignore[arg-type]
+    await other.restore(tmp_path / "state.json")
+    assert len(tries) == 4 and len(other.loaded()) == 1
+
+
+# --- the registry
+
+
+async def test_the_state_of_an_earlier_version_is_taken_up_once(tmp_path: Path) -> None:
+    publish(tmp_path / "artifacts", "adapters/a@1")
+    old = {
+        "adapters": [{"name": "adapters/a@1", "base_model": "b", "run": "runs/r", "sha256": "", "load_time": "2026-01-01T00:00:00+00:00"}],
+        "aliases": [{"name": "aliases/a", "adapter": "adapters/a@1", "retrieval": {"knowledge_base": "knowledgeBases/k", "top_k": 3}}],
+    }  # fmt: skip
+    old["adapters"][0]["sha256"] = hashlib.sha256(b"weights").hexdigest()
+    (tmp_path / "state.json").write_text(json.dumps(old))
+    one = await started(tmp_path)
+    assert [info.load_time for info in one.loaded()] == ["2026-01-01T00:00:00+00:00"]
+    assert (await one.resolve("aliases/a")).retrieval == Retrieval("knowledgeBases/k", 3)
+    await one.set_alias(Alias("aliases/a", ""))
+    await one.unload("adapters/a@1")
+    assert (await started(tmp_path)).loaded() == [], "it is not taken up again"
+
+
+async def test_a_damaged_state_of_an_earlier_version_is_reported_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text("{")
+    with pytest.raises(StartError, match=r"state\.json cannot be read"):
+        await started(tmp_path)
+    assert (tmp_path / "state.json").read_text() == "{" and not (tmp_path / "registry").exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "memory"])
+def test_of_two_changes_of_one_state_the_second_is_refused(tmp_path: Path, kind: str) -> None:
+    url = tmp_path.as_uri() if kind == "file" else f"memory://{tmp_path.name}-registry"
+    one, other = Registry(url), Registry(url)
+    before = one.newest()
+    assert one.replace(before, before)
+    assert not other.replace(before, before)
+    assert other.newest().number == 1
+    for _ in range(120):
+        assert other.replace(other.newest(), other.newest())
+    files, root = fsspec.url_to_fs(url)
+    numbers = sorted(int(path.rstrip("/").rsplit("/", 1)[-1]) for path in files.ls(root, detail=False))
+    assert numbers == list(range(72, 122)), "old states are removed, and nothing else lies there"
+    # Numbers that were removed are free, and yet no way back.
+    assert not one.replace(before, before) and one.newest().number == 121
+
+
+def test_a_store_that_replaces_what_exists_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    registry = Registry(f"memory://{tmp_path.name}-careless")
+    registry.replace(registry.newest(), registry.newest())
+    registry.check()
+    assert "conditional writes" not in capsys.readouterr().err
+    files, _ = fsspec.url_to_fs(registry.url)
+    careless = files.pipe_file
+    monkeypatch.setattr(type(files), "pipe_file", lambda _, path, content, **__: careless(path, content))
+    registry.check()
+    assert "conditional writes" in capsys.readouterr().err
+
+
 async def test_aliases_stand_for_loaded_versions_only(tmp_path: Path) -> None:
-    kept = adapters(tmp_path)
+    kept = await started(tmp_path)
     with pytest.raises(FailedPrecondition):
         await kept.set_alias(Alias("aliases/x", "adapters/a@1"))
     with pytest.raises(NotFound):

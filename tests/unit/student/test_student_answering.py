@@ -13,10 +13,10 @@ import pytest
 from method.mixtures import build_rows
 from method.prompts import TRIGGER, Demonstration, Row, cascade_prompt, student_prompt
 from services.common.errors import InvalidArgument
-from services.student.adapters import Retrieval
 from services.student.answering import Answer
 from services.student.engines.base import Completion, Decoding, Token
 from services.student.questions import Mode, Question
+from services.student.registry import Retrieval
 from services.student.writing import confidence
 from tests.unit.student.scripted import Say, scripted
 
