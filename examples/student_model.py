@@ -104,7 +104,7 @@ def convert(gguf: Path, target: Path) -> None:
         work.chmod(0o755)
         for path in work.iterdir():
             path.chmod(0o644)
-        if target.exists():
+        if target.exists() and not is_complete(target):
             shutil.rmtree(target)
         try:
             work.rename(target)

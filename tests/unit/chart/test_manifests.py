@@ -169,14 +169,17 @@ def test_the_chart_makes_a_secret_only_when_asked(small: Small) -> None:
     assert secret["data"].keys() == {"redis-password", "weaviate-api-key", "auth-token", "teacher-api-key"}
 
 
-def test_artifacts_in_an_object_store_need_no_volume_but_the_students_own(small: Small) -> None:
+def test_artifacts_in_an_object_store_need_no_volume(small: Small) -> None:
     render = small(
         'artifacts.url="s3://bucket/prefix"', 'artifacts.existingSecret="keys"', 'student.model.source="artifacts"'
     )
-    assert {m["metadata"]["name"] for m in render.kind("PersistentVolumeClaim")} == {
-        "nesycd-knowledge",
-        "nesycd-student",
-    }
+    assert {m["metadata"]["name"] for m in render.kind("PersistentVolumeClaim")} == {"nesycd-knowledge"}
+    # Where each pod of the student puts its copy of the base model.
+    pod = render.get("Deployment", "student")["spec"]["template"]["spec"]
+    assert {"name": "scratch", "emptyDir": {"sizeLimit": "20Gi"}} in pod["volumes"]
+    assert {"name": "scratch", "mountPath": render.environment("student")["NESYCD_STUDENT_STATE_DIR"]} in pod[
+        "containers"
+    ][0]["volumeMounts"]
     for name in ("student", "runs", "worker-cpu"):
         container = render.get("Deployment", name)["spec"]["template"]["spec"]["containers"][0]
         assert {"secretRef": {"name": "keys"}} in container["envFrom"], name
@@ -193,6 +196,32 @@ def test_a_gpu_brings_its_resource_nodes_and_runtime(everything: Render) -> None
         strategy = manifest["spec"]["strategy"]
         assert strategy["type"] == "Recreate" or strategy["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
     assert everything.get("Deployment", "worker-big")["spec"]["template"]["spec"]["runtimeClassName"] == "nvidia"
+
+
+def test_several_students_share_the_artifacts_and_are_replaced_without_a_gap(small: Small) -> None:
+    shared = 'artifacts={"persistence": {"accessMode": "ReadWriteMany"}}'
+    bucket = ('artifacts.url="s3://bucket/prefix"', 'student.model.source="artifacts"')
+    gpu = "student.gpu.enabled=true"
+    for values, rolling in (
+        ((), {"maxSurge": 1, "maxUnavailable": 0}),
+        ((shared, "singleNode=false"), {"maxSurge": 1, "maxUnavailable": 0}),
+        (bucket, {"maxSurge": 1, "maxUnavailable": 0}),
+        ((gpu,), {"maxSurge": 0, "maxUnavailable": 1}),
+    ):
+        for several in ("student.replicas=3", "student.autoscaling.enabled=true"):
+            render = small(*values, several)
+            spec = render.get("Deployment", "student")["spec"]
+            assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": rolling}
+            assert spec.get("replicas") == (3 if several == "student.replicas=3" else None)
+            assert render.environment("student")["NESYCD_STUDENT_DRAIN_DELAY_SECONDS"] == "65"
+            assert "NESYCD_STUDENT_REGISTRY_URL" not in render.environment("student"), "it is in the artifact store"
+            render.get("PodDisruptionBudget", "student")
+        assert render.get("HorizontalPodAutoscaler", "student")["spec"]["scaleTargetRef"]["name"] == "nesycd-student"
+    assert small(gpu).get("Deployment", "student")["spec"]["strategy"] == {"type": "Recreate"}
+    assert small(*bucket).get("Deployment", "student")["spec"]["strategy"]["type"] == "RollingUpdate"
+    for place in ("s3://other/registry", "file:///var/lib/nesycd/artifacts/registry"):
+        settings = f'student.settings={{"registry_url": "{place}"}}'
+        assert small("student.replicas=2", settings).environment("student")["NESYCD_STUDENT_REGISTRY_URL"] == place
 
 
 def test_what_is_scaled_has_no_number_of_replicas(everything: Render) -> None:

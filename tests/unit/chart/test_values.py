@@ -147,7 +147,12 @@ def test_a_setting_that_is_not_free_is_given_by_the_chart(process: str) -> None:
         (["singleNode=false"], "artifacts.persistence.accessMode is ReadWriteOnce, and pods on several nodes mount the volume"),
         (['artifacts.url="s3://b/p"'], "copy the model to s3://b/p/models/smollm2-135m-instruct, and set student.model.source=artifacts"),
         (['student.model.source="huggingface"'], "student.model.repository is empty: name the repository"),
-        (["student.replicas=2"], "each student keeps by itself which adapters are loaded"),
+        (
+            ["student.replicas=2", 'student.settings={"registry_url": "file:///tmp/registry"}'],
+            "student.settings.registry_url is file:///tmp/registry, a folder of each pod's own",
+        ),
+        (["student.autoscaling.enabled=true", 'student.settings={"registry_url": "/tmp/registry"}'], "remove it (then students keep that list in the artifact store)"),
+        (["singleNode=false", "student.replicas=2"], "pods on several nodes mount the volume: set ReadWriteMany"),
         (['student.engine.kind="openai"'], "student.engine.url is empty: set it to the server's address"),
         (['workers.cpu.queues=["nesycd.cpu"]'], "no worker takes the queue nesycd.gpu, so runs would wait for ever"),
         (["workers.submissions.enabled=false"], "no worker takes the queue nesycd.runs"),
@@ -168,7 +173,7 @@ def test_values_that_do_not_fit_together_are_refused_with_what_to_do(
 
 
 def test_all_problems_come_at_once(refused: Refused) -> None:
-    said = refused("knowledge.replicas=2", "singleNode=false", "student.replicas=2")
+    said = refused("knowledge.replicas=2", "singleNode=false", 'student.engine.kind="openai"')
     assert said.count("\n- ") == 3
 
 

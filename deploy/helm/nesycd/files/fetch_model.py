@@ -27,6 +27,9 @@ try:
     (aside / "model").rename(target)
     print(f"model: {repository}@{revision} is in {target}")
 except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    if (target / "config.json").is_file():
+        print(f"model: another pod has put it into {target} meanwhile")
+        sys.exit()
     sys.exit(
         f"model: {repository}@{revision} cannot be fetched ({type(error).__name__}: {error}); check student.model, its Secret, "
         "networkPolicy.egress.model, or copy the model into the volume and set student.model.source=artifacts"

@@ -105,6 +105,10 @@ runs: nesycd.runs.v1.RunService
 {{- end -}}
 {{- end -}}
 
+{{- define "nesycd.student.several" -}}
+{{- if or (gt (int .Values.student.replicas) 1) .Values.student.autoscaling.enabled }}yes{{ end -}}
+{{- end -}}
+
 {{- define "nesycd.student.recreate" -}}
-{{- if or .Values.student.gpu.enabled (include "nesycd.artifacts.remote" .) }}yes{{ end -}}
+{{- if and .Values.student.gpu.enabled (not (include "nesycd.student.several" .)) }}yes{{ end -}}
 {{- end -}}
