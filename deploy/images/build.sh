@@ -9,6 +9,7 @@
 # TORCH, EXTRAS, PACKAGES   as python.Containerfile says
 # PIP_CONF       a pip configuration; else what pip on this machine is told (`pip config list`)
 # BUILD_OPTIONS  more options of the builder, such as "--isolation chroot --network host"
+# ARCHIVES       a folder: each image is written to ROLE.tar in it, as an OCI archive (buildah) or as docker and podman save it
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 recipes=deploy/images
@@ -37,12 +38,12 @@ case $builder in
   *) echo "BUILDER is docker, podman or buildah, not $builder" >&2; exit 1 ;;
 esac
 
-# What pip is told here, it is told in the build too; its `cert` is a file, which goes along as a secret of its own.
+# What pip is told here, it is told in the build too. Its `cert` is a file, which goes along as a secret of its own; other folders of this machine stay out.
 pip=$(command -v .venv/bin/pip pip3 pip | head -1 || true)
 if [ -n "${PIP_CONF:-}" ]; then
   cp "$PIP_CONF" "$given/pip.conf"
 elif [ -n "$pip" ]; then
-  { echo '[global]'; "$pip" config list | sed -n "s/^\(global\|install\|:env:\)\.\(.*\)='\(.*\)'\$/\2 = \3/p" | grep -vE '^cert ' | awk '!seen[$1]++'; } >"$given/pip.conf"
+  { echo '[global]'; "$pip" config list | sed -n "s/^\(global\|install\|:env:\)\.\(.*\)='\(.*\)'\$/\2 = \3/p" | grep -vE '^(cert|find-links) ' | awk '!seen[$1]++'; } >"$given/pip.conf"
   cert=$("$pip" config list | sed -n "s/^[^=]*\.cert='\(.*\)'\$/\1/p" | head -1)
   [ -z "$cert" ] || build+=(--secret "id=ca,src=$cert")
 fi
@@ -67,4 +68,12 @@ for role; do
   name=${REGISTRY:+$REGISTRY/}nesycd/$role:$tag
   echo "Building $name"
   "${build[@]}" --build-arg "VERSION=$tag" -t "$name" "${arguments[@]}" >"$given/log" 2>&1 || { tail -30 "$given/log" >&2; echo "$name could not be built" >&2; exit 1; }
+  if [ -n "${ARCHIVES:-}" ]; then
+    mkdir -p "$ARCHIVES"
+    case $builder in
+      buildah) buildah push --quiet "$name" "oci-archive:$given/archive:$name" ;;
+      *) $builder save --output "$given/archive" "$name" ;;
+    esac
+    mv "$given/archive" "$ARCHIVES/$role.tar"
+  fi
 done

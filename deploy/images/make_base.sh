@@ -3,7 +3,7 @@
 #
 #   make_base.sh NAME [buildah|podman|docker]
 #
-# It is what debian:bookworm-slim is: a minimal Debian without documentation and translations. Needs root and debootstrap.
+# It is what debian:bookworm-slim is, a minimal Debian without documentation and translations, and authorities for TLS. Needs root and debootstrap.
 # The mirror is the one that apt on this machine uses.
 set -euo pipefail
 name=${1:?usage: make_base.sh NAME [buildah|podman|docker]} builder=${2:-buildah}
@@ -26,7 +26,7 @@ path-exclude /usr/share/man/*
 SLIM
 # What apt is told about the mirror on this machine (an old date of a frozen mirror, a proxy) holds in the base too.
 apt-config dump | grep -E '^Acquire::(Check-|http::Proxy)' >"$root/etc/apt/apt.conf.d/machine" || true
-debootstrap --variant=minbase "$suite" "$root" "$mirror" >"$root.log" 2>&1 || { tail -20 "$root.log" >&2; exit 1; }
+debootstrap --variant=minbase --include=ca-certificates "$suite" "$root" "$mirror" >"$root.log" 2>&1 || { tail -20 "$root.log" >&2; exit 1; }
 rm -f "$root.log"
 # debootstrap unpacks the first packages itself, so dpkg's rules did not hold for them.
 find "$root/usr/share/doc" -type f ! -name copyright -delete
