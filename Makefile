@@ -17,6 +17,11 @@ HELM_VERSION := 3.20.2
 HELM_KUBERNETES := $(foreach in,pkg/chartutil pkg/lint/rules,-X helm.sh/helm/v3/$(in).k8sVersionMajor=1 -X helm.sh/helm/v3/$(in).k8sVersionMinor=35)
 HELM := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nesycd/bin/helm-$(HELM_VERSION)/helm
 
+# A Kubernetes for the chart's tests: its binaries in the cache, its state in a folder of its own while it runs.
+CLUSTER := tests/cluster/cluster.sh
+KUBERNETES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nesycd/bin/kubernetes-$(shell sed -n 's/^VERSION=\([0-9.]*\).*/\1/p' $(CLUSTER))
+export CLUSTER_DIR ?= /var/lib/nesycd-cluster
+
 # Images for the test on a cluster: Debian's base from its packages, and no torch in student and worker.
 ROLES := teacher extraction knowledge student runs worker valkey weaviate
 IMAGES_BASE := localhost/nesycd/base:bookworm
@@ -24,7 +29,7 @@ export IMAGES_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nesycd/images
 
 SETUP_EXTRAS := teacher,extraction,knowledge,embedder,student,jobs,worker,cli,examples,dev
 
-.PHONY: help setup demo test test-unit test-component test-faults lint protos buf clean bench bench-training bench-rationalize weaviate test-weaviate helm test-helm images test-images
+.PHONY: help setup demo test test-unit test-component test-faults lint protos buf clean bench bench-training bench-rationalize weaviate test-weaviate helm test-helm images test-images cluster test-cluster
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -103,6 +108,21 @@ test-images: weaviate
 	@buildah inspect --type image $(IMAGES_BASE) >/dev/null 2>&1 || deploy/images/make_base.sh $(IMAGES_BASE)
 	@BUILDER=buildah BUILD_OPTIONS="--isolation chroot --network host" BASE=$(IMAGES_BASE) GO=$(IMAGES_BASE) \
 	  TORCH=no REGISTRY=localhost TAG= ARCHIVES="$(IMAGES_DIR)" deploy/images/build.sh $(ROLES)
+
+cluster: helm ## A one-node Kubernetes, for Debian and root (the first time about 9 minutes)
+	@$(CLUSTER) packages && $(CLUSTER) build && $(CLUSTER) up
+
+test-cluster: setup helm ## The chart on a real Kubernetes: KUBECONFIG's, or else one that is made (KEEP=1: it stays)
+	@set -e; export PATH="$(dir $(HELM)):$$PATH"; \
+	  if test -n "$$KUBECONFIG"; then export NESYCD_TEST_CLUSTER=given; \
+	  else \
+	    $(CLUSTER) packages; $(CLUSTER) build; $(MAKE) --no-print-directory test-images; \
+	    test "$(KEEP)" = 1 || trap '$(CLUSTER) down' EXIT; \
+	    test -e $(CLUSTER_DIR)/init.pid || $(CLUSTER) up; \
+	    $(CLUSTER) load $(IMAGES_DIR)/*.tar; \
+	    export PATH="$(KUBERNETES):$$PATH" KUBECONFIG=$(CLUSTER_DIR)/admin.kubeconfig NESYCD_TEST_CLUSTER=own; \
+	  fi; \
+	  KEEP=$(KEEP) $(BIN)/pytest tests/cluster -v --capture=no --durations=0 -o console_output_style=classic $(TESTS)
 
 bench: setup test-weaviate ## The knowledge store's benchmark: both back-ends, interleaved, medians (long)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m bench.knowledge

@@ -1,0 +1,99 @@
+"""One namespace and one installation for all tests of the cluster, which go on with what the ones before left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.kubernetes import CHART, ROOT, Cluster, own_cluster
+from tests.cluster.work import make_kept_knowledge
+
+HERE = Path(__file__).parent
+REPORT = Path(os.environ.get("NESYCD_HOME", ROOT / ".nesycd")) / "cluster-test"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a cluster waits for `make test-cluster`, and may take longer than other tests."""
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(1800))
+            if not os.environ.get("NESYCD_TEST_CLUSTER"):
+                item.add_marker(pytest.mark.skip(reason="needs a cluster: make test-cluster"))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """An empty namespace that enforces Pod Security `restricted`; it is removed at the end, with all that is in it."""
+    values = [CHART / "values-small.yaml", HERE / "values.yaml"]
+    if own_cluster():
+        values.append(HERE / "values-own.yaml")
+    values += [Path(file) for file in os.environ.get("NESYCD_TEST_VALUES", "").split()]
+    arguments = [part for file in values for part in ("-f", str(file))]
+    if registry := os.environ.get("NESYCD_TEST_REGISTRY"):
+        arguments += ["--set", f"global.imageRegistry={registry}"]
+    made = Cluster(os.environ.get("NESYCD_TEST_NAMESPACE") or "nesycd-test", values=tuple(arguments))
+    there = made.run("kubectl", "get", "namespace", made.namespace, check=False)
+    if there.status == 0:
+        pytest.exit(
+            f"The namespace {made.namespace} is there already: delete it, or name another one in NESYCD_TEST_NAMESPACE",
+            2,
+        )
+    if "not found" not in there.output:
+        pytest.exit(f"The cluster does not answer: {there.output.strip()}", 2)
+    shutil.rmtree(REPORT, ignore_errors=True)
+    made.run("kubectl", "create", "namespace", made.namespace)
+    try:
+        label = "pod-security.kubernetes.io/enforce=restricted"
+        made.run("kubectl", "label", "namespace", made.namespace, label)
+        if own_cluster():
+            import torch
+
+            text = (HERE / "site-packages.yaml").read_text()
+            text = text.replace("NAMESPACE", made.namespace).replace("FOLDER", str(Path(torch.__file__).parents[1]))
+            made.run("kubectl", "apply", "-f", "-", given=text)
+        yield made
+    finally:
+        if os.environ.get("KEEP") != "1":
+            made.run("kubectl", "delete", "namespace", made.namespace, "--timeout=5m", check=False)
+            if own_cluster():
+                made.run("kubectl", "delete", "pv", "nesycd-site-packages", "--timeout=1m", check=False)
+
+
+@pytest.fixture(scope="session")
+def installed(cluster: Cluster) -> Cluster:
+    """The chart, installed and ready, and a knowledge base "kept" with one entry."""
+    done = cluster.install()
+    print(done.output)
+    print(f"`helm install --wait` was ready after {done.seconds:.0f} s")
+    make_kept_knowledge(cluster)
+    return cluster
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """After a failure: objects, events and logs into a folder of the test's name."""
+    report = yield
+    if report.failed and "cluster" in getattr(item, "fixturenames", ()):
+        made = getattr(item, "funcargs", {}).get("cluster") or getattr(item, "funcargs", {}).get("installed")
+        cluster = made or Cluster(os.environ.get("NESYCD_TEST_NAMESPACE") or "nesycd-test")
+        folder = REPORT / item.name
+        with contextlib.suppress(subprocess.SubprocessError, AssertionError, ValueError):
+            cluster.report(folder)
+        report.sections.append(("cluster", f"objects, events and logs are in {folder}"))
+    return report
+
+
+@pytest.fixture(autouse=True)
+def told(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Says how long each test took: a run of all is half an hour."""
+    began = time.monotonic()
+    yield
+    if "cluster" in request.fixturenames:
+        print(f"\n{request.node.name}: {time.monotonic() - began:.0f} s")
