@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from jobs.app import CPU_QUEUE, GPU_QUEUE, RUN_QUEUE
-from tests.unit.chart.conftest import PRESETS, Manifest, Render, preset, rendered, template
+from tests.unit.chart.conftest import PRESETS, ROOT, Manifest, Render, preset, rendered, template
 
 # Objects of operators, which Kubernetes' own schemas do not have.
 OPERATORS = {"ScaledObject", "PodMonitor", "PrometheusRule"}
@@ -234,20 +234,86 @@ def test_what_is_scaled_has_no_number_of_replicas(everything: Render) -> None:
     assert "state" not in trigger["query"].split("{")[1], "queued and running count"
 
 
-def test_alerts_and_dashboard_use_metrics_that_there_are(everything: Render) -> None:
+def _exported() -> dict[str, set[str]]:
+    """Every metric that a service tells, with its labels, as Prometheus sees them."""
+    from types import SimpleNamespace
+
+    from prometheus_client import REGISTRY, CollectorRegistry
+
+    from jobs.state import AtWork, Totals
+    from services.common import metrics as calls
+    from services.runs.metrics import RunMetrics
+    from services.teacher import metrics as teacher
+    from services.teacher.types import Question, Sampling, Spent
+
+    # One of each, because a metric with labels tells nothing before.
+    calls.ended("m", "OK")
+    calls.in_flight("m")
+    question = Question((), "model", Sampling(0, 1, 1))
+    teacher.answered(question, "cache")
+    teacher.booked(question, Spent(1, 1, 1))
+    teacher.failed(question, "server")
+    runs = CollectorRegistry()
+    at_work = [AtWork("run", "prepare", "RUNNING", silent_seconds=1.0, budget_used=0.5)]
+    totals = Totals(failures={("prepare", "WORKER_LOST"): 1})
+    runs.register(
+        RunMetrics(
+            SimpleNamespace(at_work=lambda: at_work, totals=lambda: totals, client=SimpleNamespace(llen=lambda _: 0))
+        )  # type: ignore[arg-type]
+    )
+    labels: dict[str, set[str]] = {}
+    for registry in (REGISTRY, runs):
+        for sample in [sample for metric in registry.collect() for sample in metric.samples]:
+            labels.setdefault(sample.name, set()).update(sample.labels)
+    return labels
+
+
+def test_alerts_and_dashboard_use_metrics_and_labels_that_there_are(everything: Render) -> None:
     import re
 
-    from prometheus_client import REGISTRY, generate_latest
+    exported = _exported()
+    alerts = [
+        rule["expr"]
+        for one in everything.kind("PrometheusRule")
+        for group in one["spec"]["groups"]
+        for rule in group["rules"]
+    ]
+    dashboard = json.loads(everything.get("ConfigMap", "dashboard")["data"]["nesycd.json"])
+    panels = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    expressions = [
+        *alerts,
+        *panels,
+        *(
+            trigger["metadata"]["query"]
+            for one in everything.kind("ScaledObject")
+            for trigger in one["spec"]["triggers"]
+        ),
+    ]
+    used = set()
+    for expression in expressions:
+        assert expression.count("(") == expression.count(")"), expression
+        for name, selector in re.findall(r"((?:nesycd|process)_[a-z_]+)\b(?:{([^}]*)})?", expression):
+            assert name in exported, f"{name} in {expression}"
+            used.add(name)
+            named = set(re.findall(r"([a-z_]+)\s*[=!]~?", selector)) - {"namespace", "pod"}
+            assert named <= exported[name], f"{name} has no {named - exported[name]}"
+        for by in re.findall(r"by \(([^)]*)\)", expression):
+            inside = set().union(*(exported.get(name, set()) for name in re.findall(r"[a-z_]+", expression)))
+            assert {label.strip() for label in by.split(",")} <= inside | {"namespace", "pod", "component"}, expression
+    own = {
+        name for name in exported if name.startswith("nesycd_") and not name.endswith(("_created", "_count", "_sum"))
+    }
+    assert not own - used, "a metric that nobody looks at"
 
-    import services.common.metrics  # noqa: F401 - registers them
 
-    known = set(re.findall(r"^# TYPE (\S+)", generate_latest(REGISTRY).decode(), re.M)) | {"nesycd_run_stages"}
-    known |= {f"{name}_bucket" for name in known}
-    expressions = (
-        json.dumps(everything.kind("PrometheusRule")) + everything.get("ConfigMap", "dashboard")["data"]["nesycd.json"]
-    )
-    used = set(re.findall(r"nesycd_[a-z_]+|process_[a-z_]+", expressions))
-    assert used and used <= known, used - known
+def test_the_page_on_operations_names_every_metric_and_alert(everything: Render) -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    for one in everything.kind("PrometheusRule"):
+        for rule in one["spec"]["groups"][0]["rules"]:
+            assert f"| {rule['alert']} |" in page
+    for name in _exported():
+        if name.startswith("nesycd_") and not name.endswith(("_created", "_bucket", "_count", "_sum")):
+            assert name in page
 
 
 # --- the network
