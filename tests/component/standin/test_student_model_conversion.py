@@ -14,6 +14,9 @@ def test_converted_model_is_complete_and_knows_what_the_original_knows(tmp_path:
     target = tmp_path / "models" / "student"
     assert student_model.main([str(target)]) == 0
     assert student_model.ensure(target) is False
+    first = target.stat().st_ino
+    student_model.convert(student_model.find_gguf(), target)  # as by another pod that began at the same time
+    assert target.stat().st_ino == first, "a student may read it already"
     assert [path.name for path in target.parent.iterdir()] == ["student"]
 
     import torch
