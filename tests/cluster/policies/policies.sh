@@ -4,7 +4,8 @@
 #   policies.sh build    builds it if it is missing (once, about 3 minutes on two cores)
 #   policies.sh start    starts it in the cluster's namespaces; it ends with the cluster
 #
-# The kernel must have NFLOG, ipset and iptables' match for sets (CONFIG_IP_SET_HASH_IP, CONFIG_NETFILTER_XT_SET).
+# The kernel must have ipset, iptables' match for sets, and NFLOG (CONFIG_IP_SET_HASH_IP, CONFIG_NETFILTER_XT_SET, CONFIG_NETFILTER_XT_TARGET_NFLOG).
+# kube-network-policies, the other one that is a Go module, wants nftables' queue (CONFIG_NFT_QUEUE), which fewer kernels have.
 set -euo pipefail
 
 VERSION=2.1.0
@@ -38,4 +39,4 @@ start() {
   echo $! >"$DIR/policies.pid"
 }
 
-case ${1:-} in build|start) "$1";; *) sed -n 2,7p "$(readlink -f "$0")"; exit 2;; esac
+case ${1:-} in build|start) "$1";; *) sed -n 2,5p "$(readlink -f "$0")"; exit 2;; esac
