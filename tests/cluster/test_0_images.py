@@ -123,7 +123,7 @@ def test_packages_have_the_versions_of_the_constraints(opened: Opener, role: str
     program = "import importlib.metadata as m; print(*(f'{d.name}=={d.version}' for d in m.distributions()), sep='\\n')"
     installed = set(opened(role).run("python", "-c", program).stdout.split())
     pinned = set((ROOT / "constraints.txt").read_text().splitlines())
-    assert len(installed) > 20
+    assert len(installed) > 10
 
     def normal(line: str) -> str:
         return line.lower().replace("_", "-").replace(".", "-")
