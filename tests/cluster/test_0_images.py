@@ -56,7 +56,7 @@ class Image:
         environment = dict(line.split("=", 1) for line in self.config["Env"])
         return subprocess.run(
             ["unshare", "--mount", "/bin/sh", "-c", script, str(self.root), *command],
-            capture_output=True, text=True, env=environment | {"PATH": environment["PATH"] + ":/usr/sbin:/sbin"},
+            capture_output=True, text=True, env=environment | {"PATH": environment["PATH"] + ":/usr/sbin:/usr/bin:/sbin:/bin"},
         )  # fmt: skip
 
 
