@@ -44,9 +44,9 @@ if [ -n "${PIP_CONF:-}" ]; then
   cp "$PIP_CONF" "$given/pip.conf"
 elif [ -n "$pip" ]; then
   { echo '[global]'; "$pip" config list | sed -n "s/^\(global\|install\|:env:\)\.\(.*\)='\(.*\)'\$/\2 = \3/p" | grep -vE '^(cert|find-links) ' | awk '!seen[$1]++'; } >"$given/pip.conf"
-  cert=$("$pip" config list | sed -n "s/^[^=]*\.cert='\(.*\)'\$/\1/p" | head -1)
-  [ -z "$cert" ] || build+=(--secret "id=ca,src=$cert")
 fi
+cert=$(test -z "$pip" || "$pip" config list | sed -n "s/^[^=]*\.cert='\(.*\)'\$/\1/p" | head -1)
+[ -z "$cert" ] || build+=(--secret "id=ca,src=$cert")
 [ ! -s "$given/pip.conf" ] || build+=(--secret "id=pip,src=$given/pip.conf")
 [ -z "${BASE:-}" ] || build+=(--build-arg "BASE=$BASE")
 # shellcheck disable=SC2206
