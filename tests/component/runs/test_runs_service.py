@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ from nesycd.runs.v1 import (
 from jobs import state
 from services.common.pages import encode_page_token
 from tests.finished import Finished, answered
-from tests.processes import Process, running, service, valkey
+from tests.processes import Process, free_port, running, service, valkey
 
 SPEC = {"name": "demo", "seed": 7, "data": {"train": "train.jsonl", "test": "test.jsonl"}}
 
@@ -73,7 +74,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     url = f"redis://{broker.address}/0"
     artifacts = (folder / "artifacts").as_uri()
     runs = service(
-        "runs", folder, redis_url=url, artifacts_url=artifacts, patience_seconds="1", recover_seconds="0.3", lease_seconds="2"
+        "runs", folder, redis_url=url, artifacts_url=artifacts, patience_seconds="1", recover_seconds="0.3", lease_seconds="2",
+        metrics_port=str(free_port()),
     )  # fmt: skip
     runs.env["NESYCD_TEACHER_PRICES"] = json.dumps({"*": [1.0, 2.0]})
     with running(broker, runs), grpc.insecure_channel(runs.address) as channel:
@@ -289,3 +291,21 @@ def test_a_broker_that_is_away_is_told_and_nothing_is_lost(house: House) -> None
         except grpc.RpcError:
             assert time.monotonic() < deadline
             time.sleep(0.3)
+
+
+def test_prometheus_is_told_what_became_of_runs_and_of_those_that_go_on(house: House) -> None:
+    house.create(spec={**SPEC, "teacher": {"budget_usd": 2.0}}, run_id="metered")
+    house.store.take("metered", "prepare", 1, "w")
+    house.store.annotate("metered", cost_usd=0.5)
+    url = f"http://127.0.0.1:{house.process.env['NESYCD_RUNS_METRICS_PORT']}/metrics"
+
+    def told() -> str:
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return response.read().decode()
+
+    assert 'nesycd_run_budget_used_ratio{run="metered"} 0.25' in told()
+    assert 'nesycd_run_silent_seconds{run="metered",stage="prepare"}' in told()
+    error = {"reason": "DATA_NOT_FOUND", "message": "there is none", "stage": "prepare"}
+    house.store.end_stage("metered", "prepare", 1, "w", "FAILED", error=error)
+    assert 'nesycd_run_failures_total{reason="DATA_NOT_FOUND",stage="prepare"} 1.0' in told()
+    assert 'run="metered"' not in told()
