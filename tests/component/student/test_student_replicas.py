@@ -24,6 +24,7 @@ from nesycd.student.v1 import (
     UnloadAdapterRequest,
 )
 
+from services.student.registry import KEPT
 from tests.component.student.remote_servers import OpenAiServer, RemoteServer, TgiServer, Words
 from tests.component.student.test_student_process import PRODUCTION, V1, V2, ask, fails
 from tests.component.student.test_student_remote import student
@@ -188,7 +189,9 @@ async def test_a_student_killed_in_the_middle_of_changes_leaves_them_done_or_not
         await asyncio.to_thread(victim.start)
         async with client(victim) as again:
             assert await listed(again) == await listed(witness)
-    assert not [path for path in (store / "students" / "tiny").glob("[0-9]*") if not (path / "state.json").is_file()]
+    # Killed while it removed an old state, it may leave an empty folder, which the next change removes.
+    states = {int(path.name): path / "state.json" for path in (store / "students" / "tiny").glob("[0-9]*")}
+    assert all(file.is_file() for number, file in states.items() if number > max(states) - KEPT)
 
 
 async def test_a_student_that_starts_later_has_all_before_it_is_ready(
