@@ -148,7 +148,7 @@ def test_metrics_and_other_ports_are_closed_to_clients_and_to_each_other(enforce
 def test_probes_and_port_forwards_go_on(enforced: Cluster) -> None:
     """What the kubelet does is no pod's doing."""
     selector = f"app.kubernetes.io/instance={enforced.release}"
-    for pod in enforced.get("pods", "-l", selector):
+    for pod in enforced.get("pods", "-l", selector, "--field-selector=status.phase=Running"):
         conditions = {one["type"]: one["status"] for one in pod["status"]["conditions"]}
         assert conditions["Ready"] == "True", pod["metadata"]["name"]
     with enforced.services("runs") as address:
