@@ -16,6 +16,7 @@ from tests.cluster.kubernetes import CHART, ROOT, Cluster, own_cluster
 from tests.cluster.work import make_kept_knowledge
 
 HERE = Path(__file__).parent
+KEEP = os.environ.get("KEEP") == "1"  # the namespace stays, and the next tests go on with it
 REPORT = Path(os.environ.get("NESYCD_HOME", ROOT / ".nesycd")) / "cluster-test"
 
 
@@ -40,9 +41,12 @@ def cluster() -> Iterator[Cluster]:
         arguments += ["--set", f"global.imageRegistry={registry}"]
     made = Cluster(os.environ.get("NESYCD_TEST_NAMESPACE") or "nesycd-test", values=tuple(arguments))
     there = made.run("kubectl", "get", "namespace", made.namespace, check=False)
+    if there.status == 0 and KEEP:
+        yield made
+        return
     if there.status == 0:
         pytest.exit(
-            f"The namespace {made.namespace} is there already: delete it, or name another one in NESYCD_TEST_NAMESPACE",
+            f"The namespace {made.namespace} is there already: delete it, go on with it (KEEP=1), or name another one in NESYCD_TEST_NAMESPACE",
             2,
         )
     if "not found" not in there.output:
@@ -60,7 +64,7 @@ def cluster() -> Iterator[Cluster]:
             made.run("kubectl", "apply", "-f", "-", given=text)
         yield made
     finally:
-        if os.environ.get("KEEP") != "1":
+        if not KEEP:
             made.run("kubectl", "delete", "namespace", made.namespace, "--timeout=5m", check=False)
             if own_cluster():
                 made.run("kubectl", "delete", "pv", "nesycd-site-packages", "--timeout=1m", check=False)
@@ -69,6 +73,8 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def installed(cluster: Cluster) -> Cluster:
     """The chart, installed and ready, and a knowledge base "kept" with one entry."""
+    if cluster.helm("status", check=False).status == 0:
+        return cluster
     done = cluster.install()
     print(done.output)
     print(f"`helm install --wait` was ready after {done.seconds:.0f} s")

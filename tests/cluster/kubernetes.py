@@ -60,7 +60,7 @@ class Cluster:
 
     def helm(self, command: str, *arguments: str, check: bool = True) -> Done:
         """A command of helm about the release."""
-        return self.run("helm", command, self.release, *arguments, "--namespace", self.namespace, check=check)
+        return self.run("helm", *command.split(), self.release, *arguments, "--namespace", self.namespace, check=check)
 
     def install(self, *arguments: str) -> Done:
         """Installs the chart and waits until it is ready."""

@@ -45,7 +45,7 @@ def test_every_process_runs_as_the_user_that_the_values_name_on_a_root_it_cannot
 
 
 def test_the_notes_name_commands_that_work(installed: Cluster) -> None:
-    notes = installed.helm("get", "notes").output
+    notes = installed.helm("get notes").output
     print(notes)
     command = next(line for line in notes.splitlines() if "1. Is it ready?" in line).split("?")[1].split()
     assert command[0] == "kubectl" and installed.run(*command).output.count("Running") == sum(PODS.values())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.cluster.kubernetes import CHART, Cluster, until
 
 
-def revision(cluster: Cluster) -> str:
-    return cluster.helm("status", "--output", "json").output.split('"version":')[1].split("}")[0].split(",")[0]
+def revision(cluster: Cluster, *, deployed: bool = False) -> int:
+    """The release's newest revision, or the one that is deployed."""
+    history = json.loads(cluster.helm("history", "--output", "json").output)
+    return max(one["revision"] for one in history if not deployed or one["status"] == "deployed")
 
 
 def refused(cluster: Cluster, *arguments: str) -> str:
@@ -54,11 +58,12 @@ def test_a_redis_that_does_not_answer_stops_the_upgrade_with_why(installed: Clus
 
 
 def test_a_secret_that_is_missing_is_told_by_its_pod_and_the_others_go_on(installed: Cluster) -> None:
+    good = revision(installed, deployed=True)
     values = ("--set", "auth.enabled=true,auth.existingSecret=not-there")
     installed.helm("upgrade", str(CHART), *installed.values, *values)  # without --wait, as it would wait in vain
 
     def told() -> bool:
-        pods = [pod for pod in installed.pods("teacher")]
+        pods = installed.pods("teacher")
         waiting = [
             s.get("state", {}).get("waiting", {}) for pod in pods for s in pod["status"].get("containerStatuses", [])
         ]
@@ -72,4 +77,4 @@ def test_a_secret_that_is_missing_is_told_by_its_pod_and_the_others_go_on(instal
         until(told, 180, "a pod that tells of the missing secret")
         assert sum(1 for pod in installed.pods("teacher") if pod["status"]["phase"] == "Running") >= 2
     finally:
-        installed.helm("rollback", "--wait", "--timeout", "12m")
+        installed.helm("rollback", str(good), "--wait", "--timeout", "12m")
