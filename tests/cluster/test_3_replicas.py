@@ -28,7 +28,7 @@ def each_pod(cluster: Cluster, component: str) -> list[str]:
 
 
 def test_what_one_teacher_was_asked_the_other_knows(installed: Cluster) -> None:
-    question = "How many legs do 7 spiders have?"
+    question = "How many legs do 7 woodlice have?"
     request = GenerateRequest(
         messages=[Message(role="user", content=f"Task: rationale\nAnswer the question.\n\nQuestion:\n{question}")],
         sampling=Sampling(temperature=0, max_tokens=200),
