@@ -78,8 +78,8 @@ class Cluster:
         return found["items"] if found["kind"].endswith("List") else found
 
     def pods(self, component: str | None = None) -> list[dict[str, Any]]:
-        """The pods of the release, or of one component of it, that are not about to end."""
-        selector = f"app.kubernetes.io/instance={self.release}"
+        """The pods of the release, or of one component of it, that are not about to end; not that of `helm test`."""
+        selector = f"app.kubernetes.io/instance={self.release},app.kubernetes.io/component!=test"
         if component:
             selector += f",app.kubernetes.io/component={component}"
         return [pod for pod in self.get("pods", "-l", selector) if "deletionTimestamp" not in pod["metadata"]]
