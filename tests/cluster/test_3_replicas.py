@@ -13,11 +13,12 @@ from nesycd.knowledge.v1 import (
     KnowledgeServiceStub,
 )
 from nesycd.runs.v1 import ListRunsRequest, RunServiceStub
+from nesycd.student.v1 import AnswerRequest, Decoding, StudentServiceStub
 from nesycd.teacher.v1 import GenerateRequest, Message, Sampling, TeacherServiceStub
 
 from tests.cluster.kubernetes import PORTS, Cluster
 from tests.cluster.load_pod import Load
-from tests.cluster.work import KEPT, teacher_calls
+from tests.cluster.work import KEPT, aliases, teacher_calls
 
 
 def each_pod(cluster: Cluster, component: str) -> list[str]:
@@ -62,24 +63,32 @@ def test_both_runs_services_know_all_runs(installed: Cluster) -> None:
     assert known[0] == known[1]
 
 
-def calls_of(cluster: Cluster, pod: str, method: str) -> float:
-    """How many calls of a method a pod has served, by its metrics."""
+def test_both_students_serve_the_adapter_that_a_run_published(installed: Cluster) -> None:
+    published = aliases(installed)["aliases/production"]
+    request = AnswerRequest(question="How many legs do 3 crabs have?", decoding=Decoding(max_new_tokens=4))
+    for pod in each_pod(installed, "student"):
+        with installed.forward(pod, PORTS["student"]) as address, grpc.insecure_channel(address) as channel:
+            assert StudentServiceStub(channel).Answer(request, timeout=180).adapter == published
+
+
+def calls_of(cluster: Cluster, pod: str) -> float:
+    """How many calls a pod has served, by its metrics; those of probes do not count."""
     program = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9090/metrics').read().decode())"
     text = cluster.kubectl("exec", pod, "--", "python", "-c", program)
-    found = re.findall(rf'^nesycd_grpc_server_calls_total{{.*method="[^"]*{method}".*}} (\S+)$', text, re.M)
+    found = re.findall(r'^nesycd_grpc_server_calls_total{.*method="/?nesycd.*} (\S+)$', text, re.M)
     return sum(map(float, found))
 
 
 def test_a_client_spreads_its_calls_over_the_pods_of_a_name(installed: Cluster) -> None:
-    methods = {"teacher": "Generate", "knowledge": "SearchEntries", "runs": "ListRuns"}
-    pods = {(name, pod) for name in methods for pod in each_pod(installed, name)}
-    before = {(name, pod): calls_of(installed, pod, methods[name]) for name, pod in pods}
+    names = ("teacher", "knowledge", "student", "runs")
+    pods = {(name, pod) for name in names for pod in each_pod(installed, name)}
+    before = {(name, pod): calls_of(installed, pod) for name, pod in pods}
     with Load(installed) as load:
         load.calls(200)
     result = load.result()
-    served = {(name, pod): calls_of(installed, pod, methods[name]) - before[name, pod] for name, pod in pods}
+    served = {(name, pod): calls_of(installed, pod) - before[name, pod] for name, pod in pods}
     print(result, served)
     assert not result["failures"]
-    for name in methods:
+    for name in names:
         shares = [count for (of, _), count in served.items() if of == name]
         assert min(shares) > 0.3 * sum(shares), (name, shares)
