@@ -29,7 +29,7 @@ export IMAGES_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nesycd/images
 
 SETUP_EXTRAS := teacher,extraction,knowledge,embedder,student,jobs,worker,cli,examples,dev
 
-.PHONY: help setup demo test test-unit test-component test-faults lint protos buf clean bench bench-training bench-rationalize weaviate test-weaviate helm test-helm images test-images cluster test-cluster
+.PHONY: help setup demo test test-unit test-component test-faults lint protos buf clean bench bench-training bench-rationalize weaviate test-weaviate helm test-helm images test-images cluster cluster-binaries test-cluster
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -109,14 +109,16 @@ test-images: weaviate
 	@BUILDER=buildah BUILD_OPTIONS="--isolation chroot --network host" BASE=$(IMAGES_BASE) GO=$(IMAGES_BASE) \
 	  TORCH=no REGISTRY=localhost TAG= ARCHIVES="$(IMAGES_DIR)" deploy/images/build.sh $(ROLES)
 
-cluster: helm ## A one-node Kubernetes, for Debian and root (the first time about 9 minutes)
-	@$(CLUSTER) packages && $(CLUSTER) build && $(CLUSTER) up
+cluster-binaries:
+	@$(CLUSTER) packages && $(CLUSTER) build
 
-test-cluster: setup helm ## The chart on a real Kubernetes: KUBECONFIG's, or else one that is made (KEEP=1: it stays)
+cluster: helm cluster-binaries ## A one-node Kubernetes, for Debian and root (the first time about 9 minutes)
+	@$(CLUSTER) up
+
+test-cluster: setup helm $(if $(KUBECONFIG),,cluster-binaries test-images) ## The chart on a real Kubernetes: KUBECONFIG's, or else one that is made (KEEP=1: it stays)
 	@set -e; export PATH="$(dir $(HELM)):$$PATH"; \
 	  if test -n "$$KUBECONFIG"; then export NESYCD_TEST_CLUSTER=given; \
 	  else \
-	    $(CLUSTER) packages; $(CLUSTER) build; $(MAKE) --no-print-directory test-images; \
 	    test "$(KEEP)" = 1 || trap '$(CLUSTER) down' EXIT; \
 	    test -e $(CLUSTER_DIR)/init.pid || $(CLUSTER) up; \
 	    $(CLUSTER) load $(IMAGES_DIR)/*.tar; \
