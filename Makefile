@@ -110,7 +110,7 @@ test-images: weaviate
 	  TORCH=no REGISTRY=localhost TAG= ARCHIVES="$(IMAGES_DIR)" deploy/images/build.sh $(ROLES)
 
 cluster-binaries:
-	@$(CLUSTER) packages && $(CLUSTER) build
+	@$(CLUSTER) packages && $(CLUSTER) build && tests/cluster/policies/policies.sh build
 
 cluster: helm cluster-binaries ## A one-node Kubernetes, for Debian and root (the first time about 9 minutes)
 	@$(CLUSTER) up

@@ -28,7 +28,6 @@ build() {
 
 start() {
   [ "$(id -u)" = 0 ] || fail "This needs root"
-  command -v ipset >/dev/null || { apt-get update -qq; apt-get install -qq -y --no-install-recommends ipset >/dev/null; }
   local outer inner
   outer=$(cat "$DIR/init.pid" 2>/dev/null) || fail "There is no cluster: ../cluster.sh up"
   inner=$(cat "/proc/$outer/task/$outer/children")   # PID 1 of the cluster: whatever runs in its namespace ends with it
