@@ -20,6 +20,7 @@ from typing import Any
 import fsspec
 
 from jobs.spec import canonical
+from services.common.disk import sync_folder
 
 MANIFEST = "manifest.json"
 
@@ -90,7 +91,7 @@ class Artifacts:
             if os.path.exists(temporary):
                 os.unlink(temporary)
             raise
-        _sync_folder(folder)
+        sync_folder(folder)
 
     def names(self, *parts: str) -> list[str]:
         """The names in a folder, sorted; none where there is no such folder."""
@@ -282,11 +283,3 @@ def digest_of(value: Any) -> str:
 def free(folder: Path) -> None:
     """Removes a local scratch folder."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync_folder(folder: str) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.training.rows import EncodedRow
 from jobs.training.settings import TrainingSettings
+from services.common.disk import sync_folder
 
 if TYPE_CHECKING:
     import torch
@@ -88,10 +89,10 @@ def save_checkpoint(
     _write(part / OPTIMIZER_FILE, save(moments))
     files = {name: _sha256(part / name) for name in (*names, OPTIMIZER_FILE)}
     _write(part / MANIFEST, json.dumps({"fingerprint": fingerprint, "files": files, "state": state}).encode())
-    _sync(part)
+    sync_folder(part)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(part, folder)
-    _sync(work_dir)
+    sync_folder(work_dir)
     for old in sorted(work_dir.glob("checkpoint-*"), key=_step_of)[:-KEPT_CHECKPOINTS]:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -159,11 +160,3 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

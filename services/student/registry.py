@@ -22,6 +22,7 @@ from typing import Any
 import fsspec
 
 from services.common import logs
+from services.common.disk import sync_folder
 from services.common.errors import DataLoss, FailedPrecondition, NesycdError, Unavailable
 from services.student import reasons
 
@@ -247,7 +248,7 @@ def _create_folder(folder: Path, content: bytes) -> bool:
             opened.write(content)
             opened.flush()
             os.fsync(opened.fileno())
-        _sync(aside)
+        sync_folder(aside)
         os.rename(aside, folder)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -255,16 +256,8 @@ def _create_folder(folder: Path, content: bytes) -> bool:
         return False
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    _sync(folder.parent)
+    sync_folder(folder.parent)
     return True
-
-
-def _sync(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _parse(content: bytes, number: int, place: str) -> State:
