@@ -23,10 +23,10 @@ def test_a_run_whose_worker_and_services_are_killed_completes(installed: Cluster
     installed.kill("runs")
     ended_well(wait(installed, name))
     installed.ready(PODS)
-    # A call that a killed teacher had open is answered, and paid, and unknown: it may be asked again, and no other.
+    # The one call that the killed teacher may have had open is answered, and paid, and unknown: it may be asked again, and no other.
     after = teacher_calls(installed)
     print(before, after)
-    assert after["answered_again"] - before["answered_again"] <= 16
+    assert after["answered_again"] - before["answered_again"] <= 1
 
 
 def test_weaviate_and_valkey_keep_what_they_had_when_they_are_killed(installed: Cluster) -> None:

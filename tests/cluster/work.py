@@ -71,7 +71,8 @@ def known_run(name: str) -> dict[str, Any]:
 
 
 def small_run(seed: int, *, train: int, test: int) -> dict[str, Any]:
-    """The run of `helm test` with other rows: no other run's stages can be used again for it.
+    """The run of `helm test` with other rows: no other run's stages can be used again for it. It asks the teacher one row at a time, so that
+    an upgrade or the end of a pod meets a run which does.
 
     Args:
         seed: Of the run.
@@ -84,6 +85,7 @@ def small_run(seed: int, *, train: int, test: int) -> dict[str, Any]:
     wanted["data"]["train"][0]["limit"] = train
     wanted["data"]["test"][0]["limit"] = test
     wanted["training"] = {"checkpoint_steps": 1}
+    wanted["teacher"] = {"concurrency": 1}
     return wanted
 
 
