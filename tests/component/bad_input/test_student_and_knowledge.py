@@ -22,7 +22,7 @@ from nesycd.student.v1 import (
 
 from services.common.errors import NesycdError, from_rpc_error
 from tests.command import Home
-from tests.unit.student.files import make_adapter
+from tests.component.student.files import make_adapter
 
 CODE = grpc.StatusCode
 CONTEXT = 1024  # tokens of the tiny student; each is one character

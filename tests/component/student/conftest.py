@@ -21,8 +21,9 @@ from nesycd.student.v1 import Alias, ListAdaptersRequest, SetAliasRequest, Stude
 from services.common.errors import NotFound
 from services.common.server import Server, Service
 from services.common.settings import ServerSettings
+from services.student.engines.transformers import TransformersEngine
+from tests.component.student.files import make_adapter, make_student
 from tests.processes import Process, free_port, service
-from tests.unit.student.files import make_adapter, make_student
 
 
 @dataclass
@@ -92,7 +93,14 @@ def knowledge(knowledge_server: KnowledgeServer) -> Knowledge:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny student's folder."""
     return make_student(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="session")
+def engine(model: Path) -> TransformersEngine:
+    """The engine with the tiny student, in float32."""
+    return TransformersEngine(model, dtype="float32", threads=1, device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -30,8 +30,8 @@ from nesycd.student.v1 import (
 
 from services.common.rows import row_error
 from tests.component.student.conftest import Knowledge, KnowledgeServer
+from tests.component.student.files import make_adapter, write_manifest
 from tests.processes import Process
-from tests.unit.student.files import make_adapter, write_manifest
 
 V1, V2, PRODUCTION = "adapters/demo@1", "adapters/demo@2", "aliases/production"
 READ = Retrieval(knowledge_base="knowledgeBases/demo", top_k=2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from jobs.estimate import Estimate, StageEstimate, estimate
 from jobs.spec import parse
 from method.methods import all_methods
 from services.common.errors import InvalidArgument, NotFound
-from tests.tiny import make_tiny_model
 
 FAMILIES = Path(__file__).resolve().parents[3] / "examples" / "families"
 
@@ -72,22 +70,6 @@ def test_money_is_the_teachers_prices_and_a_note_where_there_are_none(store: Art
     assert sum(s.cost_usd for s in free.stages) == 0 and "no price for other" in " ".join(free.notes)
     short = reckoned(store, {"*": (1000.0, 1000.0)}, teacher={"budget_usd": 1})
     assert "budget_usd" in " ".join(short.notes)
-
-
-def test_tokens_are_the_base_models_where_its_tokenizer_is_there(store: Artifacts, tmp_path: Path) -> None:
-    guessed = reckoned(store, student={"base_model": "tiny"})
-    assert (
-        "four signs each" in guessed.notes[0]
-        and guessed.parameters == 0
-        and "not in the artifact store" in " ".join(guessed.notes)
-    )
-    make_tiny_model(tmp_path / "artifacts" / "models" / "tiny")
-    counted = reckoned(store, student={"base_model": "tiny"})
-    assert counted.notes[0].startswith("Tokens are those of tiny") and counted.parameters > 0
-    assert stage(counted, "train-general").training_tokens != stage(guessed, "train-general").training_tokens
-    (tmp_path / "artifacts" / "models" / "tiny" / "tokenizer.json").write_text("{")
-    assert "cannot be read" in reckoned(store, student={"base_model": "tiny"}).notes[0]
-    shutil.rmtree(tmp_path / "artifacts")
 
 
 def test_more_rounds_folds_samples_and_weights_cost_what_they_repeat(store: Artifacts) -> None:

@@ -23,21 +23,6 @@ def test_the_papers_students_have_the_parameters_that_were_published(name: str, 
     assert shape is not None and shape.parameters == parameters
 
 
-def test_a_config_gives_the_same_as_the_model_that_is_made_of_it() -> None:
-    from peft import LoraConfig, get_peft_model
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        vocab_size=128, tie_word_embeddings=False,
-    )  # fmt: skip
-    shape = shape_of(config.to_dict())
-    model = LlamaForCausalLM(config)
-    assert shape is not None and shape.parameters == sum(p.numel() for p in model.parameters())
-    tuned = get_peft_model(model, LoraConfig(r=3, target_modules="all-linear", task_type="CAUSAL_LM"))
-    assert shape.lora(3) == sum(p.numel() for p in tuned.parameters() if p.requires_grad)
-
-
 @pytest.mark.parametrize("config", [{}, {"model_type": "gpt2", "n_embd": 4}, {"num_attention_heads": "x"}])
 def test_another_form_of_model_is_not_guessed(config: dict[str, object]) -> None:
     assert shape_of(config) is None and known_shape("gpt2") is None

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.unit.chart.conftest import CHART, PRESETS, ROOT, preset, template
+from tests.component.chart.conftest import CHART, PRESETS, ROOT, preset, template
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 Refused = Callable[..., str]

@@ -27,7 +27,7 @@ from services.student.engines.transformers import TransformersEngine
 from services.student.models import base_digest, local_digest
 from services.student.settings import Settings
 from services.student.writing import confidence
-from tests.unit.student.files import make_adapter
+from tests.component.student.files import make_adapter
 
 LONG = Decoding(max_new_tokens=500)
 WORDS = ["So it is", "So", " it", " is", "\n", " ", "5", "é", "The answer is", "The answer", ".", "\n\n", "So it i"]
@@ -65,8 +65,8 @@ class ScriptedServer:
 
 
 @pytest.fixture(scope="session")
-def tokens(student: Path) -> Tokens:
-    return read_tokens("tiny", student, "")
+def tokens(model: Path) -> Tokens:
+    return read_tokens("tiny", model, "")
 
 
 def engine_of(server: ScriptedServer, tokens: Tokens, **options: object) -> RemoteEngine:
@@ -193,7 +193,7 @@ async def test_works_that_belong_together_are_done_at_once_up_to_the_bound(
 
 
 async def test_tokens_that_no_server_counts_are_counted_here(
-    tokens: Tokens, student: Path, monkeypatch: pytest.MonkeyPatch
+    tokens: Tokens, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warned: list[object] = []
     monkeypatch.setattr(remote_module._log, "warning", lambda *_, **known: warned.append(known))
@@ -206,21 +206,21 @@ async def test_tokens_that_no_server_counts_are_counted_here(
         completion = await engine.complete(Job("What is it?"), None)
     assert (completion.prompt_tokens, completion.completion_tokens) == (99, 4)
     assert warned == [{"server": 99, "here": 11}], "another model is noticed, once"
-    tokenizer = AutoTokenizer.from_pretrained(student)
+    tokenizer = AutoTokenizer.from_pretrained(model)
     for text in ("", "a b\n", "é日" * 700):
         assert tokens.count(text) == len(tokenizer(text)["input_ids"])
 
 
 def test_an_adapter_belongs_to_the_base_model_by_digest_or_where_there_is_none_by_name(
-    student: Path, tmp_path: Path
+    model: Path, tmp_path: Path
 ) -> None:
-    make_adapter(tmp_path, "adapters/a@1", student)  # of the model "tiny"
+    make_adapter(tmp_path, "adapters/a@1", model)  # of the model "tiny"
     url = tmp_path.as_uri()
-    assert local_digest("x", student, "") == base_digest(student)
+    assert local_digest("x", model, "") == base_digest(model)
     (tmp_path / "models" / "tiny").mkdir(parents=True)
     assert local_digest("tiny", None, url) == "" == local_digest("tiny", None, "")
     assert AdapterStore(url, "", "tiny").read("adapters/a@1")[0].base_model == "tiny"
-    assert AdapterStore(url, base_digest(student), "other").read("adapters/a@1")
+    assert AdapterStore(url, base_digest(model), "other").read("adapters/a@1")
     for store in (AdapterStore(url, "", "other"), AdapterStore(url, "0" * 64, "tiny"), AdapterStore(url, "")):
         with pytest.raises(FailedPrecondition, match="another base model"):
             store.read("adapters/a@1")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.unit.chart.conftest import CHART, helm, preset
+from tests.component.chart.conftest import CHART, helm, preset
 
 # helm renders notes for a cluster only; here the same text becomes a ConfigMap.
 AS_MANIFEST = """

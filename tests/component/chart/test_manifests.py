@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from jobs.app import CPU_QUEUE, GPU_QUEUE, RUN_QUEUE
-from tests.unit.chart.conftest import PRESETS, ROOT, Manifest, Render, preset, rendered, template
+from tests.component.chart.conftest import PRESETS, ROOT, Manifest, Render, preset, rendered, template
 
 # Objects of operators, which Kubernetes' own schemas do not have.
 OPERATORS = {"ScaledObject", "PodMonitor", "PrometheusRule"}

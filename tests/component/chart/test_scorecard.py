@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.unit.chart.conftest import CHART, Render
+from tests.component.chart.conftest import CHART, Render
 
 GRPC = {"teacher", "extraction", "knowledge", "student", "runs"}
 

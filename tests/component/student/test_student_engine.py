@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from services.student.engines import transformers as engine_module
 from services.student.engines.base import Completion, Decoding, Job, UnsupportedAdapter
 from services.student.engines.transformers import TransformersEngine, choose_dtype
-from tests.unit.student.files import make_adapter
+from tests.component.student.files import make_adapter
 
 PROMPTS = [f"Question: what is {'very ' * (i % 7)}number {i}?\nAnswer:" for i in range(21)]
 NEVER = "words that are never written"
@@ -25,12 +25,12 @@ def jobs(prompts: list[str] = PROMPTS, new: int = 24, **decoding: float) -> list
     return [Job(p, Decoding(max_new_tokens=new + i % 5, **decoding), stop_after=NEVER) for i, p in enumerate(prompts)]
 
 
-def reference(model: object, student: Path, job: Job) -> str:
+def reference(loaded: object, model: Path, job: Job) -> str:
     """What transformers' own generate writes for one prompt."""
-    tokenizer = AutoTokenizer.from_pretrained(student)
+    tokenizer = AutoTokenizer.from_pretrained(model)
     ids = tokenizer(job.prompt, return_tensors="pt")
     with torch.inference_mode():
-        out = model.generate(  # type: ignore[attr-defined]
+        out = loaded.generate(  # type: ignore[attr-defined]
             input_ids=ids["input_ids"],
             attention_mask=ids["attention_mask"],
             max_new_tokens=job.decoding.max_new_tokens,
@@ -44,9 +44,9 @@ def prepared(engine: TransformersEngine, folder: Path, name: str = "adapters/a@1
     return engine.prepare(name, config, (folder / "adapter_model.safetensors").read_bytes())
 
 
-def test_a_batch_writes_what_generate_writes_for_each_prompt_alone(engine: TransformersEngine, student: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(student)
-    wanted = [reference(model, student, job) for job in jobs()]
+def test_a_batch_writes_what_generate_writes_for_each_prompt_alone(engine: TransformersEngine, model: Path) -> None:
+    loaded = AutoModelForCausalLM.from_pretrained(model)
+    wanted = [reference(loaded, model, job) for job in jobs()]
     assert [c.text for c in engine.generate(jobs(), None)] == wanted
     assert [engine.generate([job], None)[0].text for job in jobs()] == wanted
     assert len(set(wanted)) > 10, "the test's model writes the same for every prompt: it shows nothing"
@@ -62,15 +62,15 @@ def test_slices_and_batches_of_any_size_write_the_same(
 
 
 def test_an_adapter_writes_what_peft_writes_and_the_base_is_unharmed(
-    engine: TransformersEngine, student: Path, tmp_path: Path
+    engine: TransformersEngine, model: Path, tmp_path: Path
 ) -> None:
     base = [c.text for c in engine.generate(jobs(), None)]
-    folders = [make_adapter(tmp_path, f"adapters/a@{seed}", student, seed, use_rslora=seed == 2) for seed in range(3)]
+    folders = [make_adapter(tmp_path, f"adapters/a@{seed}", model, seed, use_rslora=seed == 2) for seed in range(3)]
     adapters = [prepared(engine, folder, f"adapters/a@{i}") for i, folder in enumerate(folders)]
     for folder, adapter in zip(folders, adapters, strict=True):  # one more than are kept merged
-        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(student), folder).merge_and_unload()
+        loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), folder).merge_and_unload()
         texts = [c.text for c in engine.generate(jobs(PROMPTS[:6]), adapter)]
-        assert texts == [reference(model, student, job) for job in jobs(PROMPTS[:6])]
+        assert texts == [reference(loaded, model, job) for job in jobs(PROMPTS[:6])]
         assert texts != base[:6]
     first_again = [c.text for c in engine.generate(jobs(PROMPTS[:6]), adapters[0])]
     assert first_again != texts
@@ -88,9 +88,9 @@ def test_sampling_depends_on_the_seed_and_not_on_the_company(engine: Transformer
 
 
 def test_other_jobs_written_between_two_steps_change_nothing_of_a_batch(
-    student: Path, tmp_path: Path, engine: TransformersEngine
+    model: Path, tmp_path: Path, engine: TransformersEngine
 ) -> None:
-    folders = [make_adapter(tmp_path, f"adapters/a@{seed}", student, seed) for seed in range(3)]
+    folders = [make_adapter(tmp_path, f"adapters/a@{seed}", model, seed) for seed in range(3)]
     adapters = [prepared(engine, folder, f"adapters/a@{i}") for i, folder in enumerate(folders)]
     for adapter, other in ((None, adapters[0]), (adapters[1], adapters[2])):
         wanted = [c.text for c in engine.generate(jobs(PROMPTS[:8]), adapter)]
@@ -174,15 +174,15 @@ def test_tokens_are_counted_while_the_engine_writes(engine: TransformersEngine) 
     ],
 )
 def test_what_is_not_plain_lora_is_refused_by_name(
-    engine: TransformersEngine, student: Path, tmp_path: Path, options: dict[str, object], complaint: str
+    engine: TransformersEngine, model: Path, tmp_path: Path, options: dict[str, object], complaint: str
 ) -> None:
-    folder = make_adapter(tmp_path, "adapters/a@1", student, **options)
+    folder = make_adapter(tmp_path, "adapters/a@1", model, **options)
     with pytest.raises(UnsupportedAdapter, match=complaint):
         prepared(engine, folder)
 
 
-def test_an_adapter_that_does_not_fit_is_refused(engine: TransformersEngine, student: Path, tmp_path: Path) -> None:
-    folder = make_adapter(tmp_path, "adapters/a@1", student)
+def test_an_adapter_that_does_not_fit_is_refused(engine: TransformersEngine, model: Path, tmp_path: Path) -> None:
+    folder = make_adapter(tmp_path, "adapters/a@1", model)
     config = json.loads((folder / "adapter_config.json").read_text())
     weights = (folder / "adapter_model.safetensors").read_bytes()
     for change, complaint in (
@@ -205,9 +205,9 @@ def test_bfloat16_only_where_the_processor_computes_in_it(monkeypatch: pytest.Mo
 
 
 def test_a_scored_token_has_the_models_own_probability_and_its_place_in_the_text(
-    engine: TransformersEngine, student: Path
+    engine: TransformersEngine, model: Path
 ) -> None:
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(student), AutoTokenizer.from_pretrained(student)
+    loaded, tokenizer = AutoModelForCausalLM.from_pretrained(model), AutoTokenizer.from_pretrained(model)
     decodings = [Decoding(max_new_tokens=20), Decoding(temperature=0.8, top_k=9, seed=2, max_new_tokens=20)]
     scored = [Job(p, decodings[i % 2], NEVER, scored=True) for i, p in enumerate(PROMPTS[:6])]
     plain = [Job(job.prompt, job.decoding, NEVER) for job in scored]
@@ -222,7 +222,7 @@ def test_a_scored_token_has_the_models_own_probability_and_its_place_in_the_text
             continue
         assert [token.end for token in completion.tokens] == list(range(1, len(written) + 1))
         with torch.inference_mode():
-            logits = model(torch.tensor([prompt + written])).logits[0, len(prompt) - 1 : -1]
+            logits = loaded(torch.tensor([prompt + written])).logits[0, len(prompt) - 1 : -1]
         wanted = logits.log_softmax(dim=-1)[range(len(written)), written]
         assert torch.allclose(torch.tensor([t.log_probability for t in completion.tokens]), wanted, atol=1e-3)
 
