@@ -28,7 +28,7 @@ from nesycd.student.v1 import ListAdaptersRequest, StudentServiceStub
 from nesycd.teacher.v1 import GetUsageRequest, TeacherServiceStub
 
 from examples.clients.submit_and_wait import OVER, spec
-from tests.cluster.kubernetes import Cluster
+from tests.cluster.kubernetes import Cluster, until
 
 DATA = "/app/examples/families"  # in the images of worker and runs
 BASE_MODEL = "smollm2-135m-instruct"
@@ -45,10 +45,20 @@ def make_kept_knowledge(cluster: Cluster) -> None:
 
 
 def kept_facts(cluster: Cluster) -> list[str]:
-    """The texts of that knowledge base."""
-    with cluster.services("knowledge") as address, grpc.insecure_channel(address["knowledge"]) as channel:
-        entries = KnowledgeServiceStub(channel).ListEntries(ListEntriesRequest(parent=KEPT), timeout=60).entries
-        return [entry.text for entry in entries]
+    """The texts of that knowledge base. Asked again where the store is away for a moment, as the error tells clients to."""
+
+    def answer() -> list[str] | None:
+        with cluster.services("knowledge") as address, grpc.insecure_channel(address["knowledge"]) as channel:
+            try:
+                found = KnowledgeServiceStub(channel).ListEntries(ListEntriesRequest(parent=KEPT), timeout=60).entries
+            except grpc.RpcError as error:
+                if error.code() != grpc.StatusCode.UNAVAILABLE:
+                    raise
+                print(error.details())
+                return None
+        return [entry.text for entry in found]
+
+    return until(answer, 60, "an answer of the knowledge service")
 
 
 def runs(cluster: Cluster) -> list[str]:
