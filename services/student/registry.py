@@ -13,6 +13,7 @@ import errno
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -241,6 +242,10 @@ def _create_folder(folder: Path, content: bytes) -> bool:
     """A folder with the state, on the disk when this returns. A folder is never renamed onto one that holds something: that
     is the one way to create and not replace which file systems of networks know, too."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(".new-*"):  # by a student that was killed while it wrote, which takes no minute
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > 60:
+                shutil.rmtree(left, ignore_errors=True)
     aside = folder.with_name(f".new-{uuid.uuid4().hex}")
     aside.mkdir()
     try:

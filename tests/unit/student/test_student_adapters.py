@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -292,6 +293,16 @@ def test_of_two_changes_of_one_state_the_second_is_refused(tmp_path: Path, kind:
     assert numbers == list(range(72, 122)), "old states are removed, and nothing else lies there"
     # Numbers that were removed are free, and yet no way back.
     assert not one.replace(before, before) and one.newest().number == 121
+
+
+def test_what_a_killed_student_left_of_a_change_goes_with_a_later_one(tmp_path: Path) -> None:
+    left, written_now = tmp_path / ".new-left", tmp_path / ".new-now"
+    left.mkdir()
+    written_now.mkdir()
+    os.utime(left, (0, 0))
+    registry = Registry(tmp_path.as_uri())
+    assert registry.replace(registry.newest(), registry.newest())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".new-now", "1"]
 
 
 def test_a_store_that_replaces_what_exists_is_told(
