@@ -14,6 +14,7 @@ from services.common import context
 IDEMPOTENT_METHODS: tuple[str, ...] = (
     "nesycd.teacher.v1.TeacherService/Generate",
     "nesycd.teacher.v1.TeacherService/GetUsage",
+    "nesycd.extraction.v1.ExtractionService/ExtractKnowledge",
     "nesycd.knowledge.v1.KnowledgeService/GetKnowledgeBase",
     "nesycd.knowledge.v1.KnowledgeService/ListKnowledgeBases",
     "nesycd.knowledge.v1.KnowledgeService/GetEntry",
@@ -33,7 +34,8 @@ IDEMPOTENT_METHODS: tuple[str, ...] = (
     "nesycd.runs.v1.RunService/ListRuns",
     "nesycd.runs.v1.RunService/WatchRun",
 )
-"""Methods that may be repeated without harm: they only read, or their answer is stored under the request's key."""
+"""Methods that may be repeated without harm: they only read, their answer is stored under the request's key, or what they write is the same again:
+an extraction's entries have ids that are made of their content, and a source is named once."""
 
 
 def connect(
