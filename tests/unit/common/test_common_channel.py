@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 import grpc
 import pytest
+from nesycd.extraction.v1 import extraction_pb2
 from nesycd.knowledge.v1 import knowledge_pb2
 from nesycd.runs.v1 import runs_pb2
 from nesycd.student.v1 import student_pb2
@@ -154,7 +155,7 @@ async def test_nobody_listening_is_unavailable():
 
 
 def test_the_idempotent_methods_exist_in_the_contracts():
-    files = [teacher_pb2, knowledge_pb2, student_pb2, runs_pb2]
+    files = [teacher_pb2, knowledge_pb2, extraction_pb2, student_pb2, runs_pb2]
     existing = {
         f"{service.full_name}/{method.name}"
         for module in files
