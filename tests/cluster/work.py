@@ -58,7 +58,7 @@ def kept_facts(cluster: Cluster) -> list[str]:
                 return None
         return [entry.text for entry in found]
 
-    return until(answer, 60, "an answer of the knowledge service")
+    return until(answer, 60, f"the entries of {KEPT}")
 
 
 def runs(cluster: Cluster) -> list[str]:

@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
-import yaml
-
 from jobs.artifacts import Artifacts
-from jobs.estimate import Estimate, StageEstimate, estimate
 from jobs.estimate.model_size import shape_of
-from jobs.spec import parse
+from tests.estimates import reckoned, stage
 from tests.tiny import make_tiny_model
-
-FAMILIES = Path(__file__).resolve().parents[3] / "examples" / "families"
-
-
-def reckoned(store: Artifacts) -> Estimate:
-    """The demo's run with a student called tiny."""
-    spec = yaml.safe_load((FAMILIES / "demo.yaml").read_text())
-    spec["data"] = {"train": str(FAMILIES / "train.jsonl"), "test": str(FAMILIES / "test.jsonl")}
-    spec["evaluate"].pop("conditions", None)
-    return estimate(parse(spec | {"student": {"base_model": "tiny"}}), store, {})
-
-
-def train_general(made: Estimate) -> StageEstimate:
-    return next(stage for stage in made.stages if stage.name == "train-general")
 
 
 def test_tokens_are_the_base_models_where_its_tokenizer_is_there(tmp_path: Path) -> None:
     store = Artifacts((tmp_path / "artifacts").as_uri())
-    guessed = reckoned(store)
-    assert "four signs each" in guessed.notes[0] and guessed.parameters == 0
-    assert "not in the artifact store" in " ".join(guessed.notes)
-    tiny = tmp_path / "artifacts" / "models" / "tiny"
-    make_tiny_model(tiny)
-    counted = reckoned(store)
+    guessed = reckoned(store, student={"base_model": "tiny"})
+    assert (
+        "four signs each" in guessed.notes[0]
+        and guessed.parameters == 0
+        and "not in the artifact store" in " ".join(guessed.notes)
+    )
+    make_tiny_model(tmp_path / "artifacts" / "models" / "tiny")
+    counted = reckoned(store, student={"base_model": "tiny"})
     assert counted.notes[0].startswith("Tokens are those of tiny") and counted.parameters > 0
-    assert train_general(counted).training_tokens != train_general(guessed).training_tokens
-    (tiny / "tokenizer.json").write_text("{")
-    assert "cannot be read" in reckoned(store).notes[0]
+    assert stage(counted, "train-general").training_tokens != stage(guessed, "train-general").training_tokens
+    (tmp_path / "artifacts" / "models" / "tiny" / "tokenizer.json").write_text("{")
+    assert "cannot be read" in reckoned(store, student={"base_model": "tiny"}).notes[0]
+    shutil.rmtree(tmp_path / "artifacts")
 
 
 def test_a_config_gives_the_same_as_the_model_that_is_made_of_it() -> None:

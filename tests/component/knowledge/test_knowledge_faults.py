@@ -146,9 +146,9 @@ class Writers:
                 self.counted.append(stub.CreateEntry(pb.CreateEntryRequest(parent=KB, entry=entry)).entry.name)
 
     def run(self, seconds: float, then: Callable[[], None]) -> None:
-        """Writes until something kills the service or the store: so many seconds after the tenth acknowledged write."""
+        """Writes until something kills the service or the store: so many seconds after the eleventh acknowledged write."""
         self.round += 1
-        enough, deadline = self.writes + 10, time.monotonic() + 60
+        enough, deadline = self.writes + 11, time.monotonic() + 60
         self.stop.clear()
         kinds = (self._create, self._import, self._feed_back, self._resolve)
         threads = [threading.Thread(target=self._until_killed, args=(kind,)) for kind in kinds]
@@ -279,6 +279,7 @@ def _kill(world: World, victim: str, rounds: int, seed: int) -> None:
         writers.run(rng.uniform(0.2, 1.5), lambda: world.kill_and_start(victim))
         world.recovered()
         writers.check()
+    assert writers.writes > 10 * rounds
     print(f"{rounds} kills of {victim}: {writers.writes} writes acknowledged, none lost")
 
 

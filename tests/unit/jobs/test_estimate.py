@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from jobs.artifacts import Artifacts
-from jobs.estimate import Estimate, StageEstimate, estimate
 from jobs.spec import parse
 from method.methods import all_methods
 from services.common.errors import InvalidArgument, NotFound
-
-FAMILIES = Path(__file__).resolve().parents[3] / "examples" / "families"
+from tests.estimates import FAMILIES, reckoned, stage
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Artifacts:
     return Artifacts((tmp_path / "artifacts").as_uri())
-
-
-def reckoned(store: Artifacts, prices: dict[str, tuple[float, float]] | None = None, **fields: Any) -> Estimate:
-    spec = yaml.safe_load((FAMILIES / "demo.yaml").read_text())
-    spec["data"] = {"train": str(FAMILIES / "train.jsonl"), "test": str(FAMILIES / "test.jsonl"), "expert": "x.jsonl"}
-    spec["training"].pop("recipe", None)
-    spec["evaluate"].pop("conditions", None)
-    for name, value in fields.items():
-        spec[name] = {**spec.get(name, {}), **value} if isinstance(value, dict) else value
-    return estimate(parse(spec), store, prices or {})
-
-
-def stage(made: Estimate, name: str, round_: int = 1) -> StageEstimate:
-    return next(s for s in made.stages if (s.name, s.round) == (name, round_))
 
 
 def test_rows_steps_and_teacher_calls_are_those_of_a_run_of_the_demo(store: Artifacts) -> None:
