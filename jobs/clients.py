@@ -194,8 +194,11 @@ class Services:
                     await asyncio.wait({reading}, timeout=0.5)
                     self.check()
                     waited += 0.5
-                    if waited > self._settings.call_seconds and not reading.done():
-                        raise errors.DeadlineExceeded(f"no result came for {self._settings.call_seconds:.0f} seconds")
+                    if waited > self._settings.silence_seconds and not reading.done():
+                        raise errors.DeadlineExceeded(
+                            f"no result came for {self._settings.silence_seconds:.0f} seconds; "
+                            "if the service is only slow, raise NESYCD_JOBS_SILENCE_SECONDS"
+                        )
                 message = reading.result()
                 if message is grpc.aio.EOF:
                     return

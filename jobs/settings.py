@@ -27,6 +27,8 @@ class Settings(PeerSettings):
         max_attempts: Attempts of a stage without lasting progress, after which the run is given up.
         patience_seconds: How long a service, or Redis, may be away before the stage's attempt fails.
         call_seconds: Deadline of one call to a service.
+        silence_seconds: Longest time without a result in a batch. Longer than the slowest group takes that is answered together: the
+            student's 48 questions with long demonstrations on two cores take minutes, and are no sign that it hangs.
         stall_seconds: A stage that tells nothing for so long (no row, no step, no question whether to stop) is taken to hang: its worker
             writes the stacks of all threads to its log and ends itself, to be started again. Longer than patience_seconds:
             a stage that waits for Redis tells nothing either.
@@ -51,6 +53,7 @@ class Settings(PeerSettings):
     max_attempts: int = Field(default=3, ge=1)
     patience_seconds: float = Field(default=600.0, ge=0)
     call_seconds: float = Field(default=120.0, gt=0)
+    silence_seconds: float = Field(default=900.0, gt=0)
     stall_seconds: float = Field(default=1800.0, gt=0)
     stage_seconds: int = Field(default=24 * 3600, ge=60)
     result_seconds: int = Field(default=3600, ge=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -29,11 +30,13 @@ class Teacher(TeacherServiceServicer):
         self.asked: list[str] = []
         self.break_after: list[int] = []
         self.row_errors: dict[str, errors.NesycdError] = {}
+        self.silent_seconds: list[float] = []
 
     async def BatchGenerate(
         self, request_iterator: AsyncIterator[BatchGenerateRequest], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[BatchGenerateResponse]:
         limit = self.break_after.pop(0) if self.break_after else 10**9
+        await asyncio.sleep(self.silent_seconds.pop(0) if self.silent_seconds else 0)
         async for request in request_iterator:
             if not limit:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "killed")
@@ -121,12 +124,8 @@ async def test_a_service_that_is_started_late_is_waited_for(teacher: tuple[Teach
     back: list[grpc.aio.Server] = []
 
     async def start() -> None:
-        import asyncio
-
         await asyncio.sleep(0.5)
         back.append((await serve(servicer, port))[0])
-
-    import asyncio
 
     starting = asyncio.ensure_future(start())
     async with Services(settings, note=notes.append) as services:
@@ -135,6 +134,25 @@ async def test_a_service_that_is_started_late_is_waited_for(teacher: tuple[Teach
     await back[0].stop(None)
     assert len(results) == 2
     assert notes and notes[0].startswith("waits for the teacher service")
+
+
+async def test_a_batch_may_be_silent_for_longer_than_a_call_may_take(teacher: tuple[Teacher, Settings]) -> None:
+    servicer, settings = teacher
+    servicer.silent_seconds = [2.0]
+    async with Services(settings.model_copy(update={"call_seconds": 0.5, "silence_seconds": 60})) as services:
+        results = await services.batch(services.teacher.BatchGenerate, rows(2), what="teacher")
+    assert servicer.asked == ["0", "1"]
+    assert len(results) == 2
+
+
+async def test_a_batch_that_is_silent_for_too_long_is_asked_again(teacher: tuple[Teacher, Settings]) -> None:
+    servicer, settings = teacher
+    servicer.silent_seconds = [600.0]
+    notes: list[str] = []
+    async with Services(settings.model_copy(update={"silence_seconds": 1}), note=notes.append) as services:
+        results = await services.batch(services.teacher.BatchGenerate, rows(2), what="teacher")
+    assert len(results) == 2
+    assert "NESYCD_JOBS_SILENCE_SECONDS" in notes[0]
 
 
 async def test_patience_ends() -> None:
