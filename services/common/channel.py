@@ -53,7 +53,7 @@ def connect(
     token: str | None = None,
     max_message_bytes: int = 16 * 1024 * 1024,
 ) -> grpc.aio.Channel:
-    """Opens a channel that passes on the id of the current call and what is left of its deadline.
+    """Opens a channel, which connects at once, that passes on the id of the current call and what is left of its deadline.
 
     Calls are spread over all addresses that the name resolves to (round robin). Idempotent methods are repeated when the
     server is UNAVAILABLE, with growing pauses or after the pause that the server asks for, within the deadline.
@@ -97,6 +97,9 @@ def connect(
         inner = grpc.aio.secure_channel(address, credentials, options)
     else:
         inner = grpc.aio.insecure_channel(address, options)
+    # The peer's name is looked up now. gRPC fails calls without a repetition while a name has never been found, and in a new pod the
+    # first lookup may fail; until its first call comes this is done again.
+    inner.get_state(try_to_connect=True)
     return _ContextChannel(inner, token, timeout, wait_for_ready)
 
 

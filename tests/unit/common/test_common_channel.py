@@ -146,6 +146,13 @@ async def until_both_answer(client: Client, echoes: list[Echo]) -> None:
             await client.unary("x", wait_for_ready=True)
 
 
+async def test_a_channel_looks_for_its_peer_before_the_first_call():
+    came = asyncio.Event()
+    listener = await asyncio.start_server(lambda reader, writer: came.set(), "127.0.0.1", 0)
+    async with listener, connect(f"localhost:{listener.sockets[0].getsockname()[1]}"):
+        await asyncio.wait_for(came.wait(), 30)
+
+
 async def test_nobody_listening_is_unavailable():
     async with connect("127.0.0.1:1", retry=False) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
