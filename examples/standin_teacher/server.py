@@ -59,6 +59,12 @@ class _Refused(Exception):
         self.status, self.code, self.message, self.retry_after = status, code, message, retry_after
 
 
+_OTHER_QUESTIONS = (
+    "Scripted, it knows the questions of examples/families; recorded answers to others are given with "
+    '`nesycd up --standin "--mode replay --replay FILE"`; any other question needs a real teacher, `nesycd up --teacher-url URL`.'
+)
+
+
 class _Dropped(Exception):
     """A call whose connection is cut."""
 
@@ -149,7 +155,11 @@ class StandIn:
             try:
                 text = self._teacher.reply(ask, turn=turn, lies=lies)
             except UnknownQuestion as error:
-                refused = _Refused(404, "question_not_found", f"The stand-in teacher cannot answer: {error}.")
+                refused = _Refused(
+                    404,
+                    "question_not_found",
+                    f"The stand-in teacher, in mode {self._mode}, cannot answer: {error}. {_OTHER_QUESTIONS}",
+                )
         if refused is not None:
             await book(refused.status, fault=refused.code)
             raise refused
