@@ -21,6 +21,8 @@ CPU_QUEUE, GPU_QUEUE, RUN_QUEUE = "nesycd.cpu", "nesycd.gpu", "nesycd.runs"
 RUN_TASK, STAGE_TASK = "nesycd.run", "nesycd.stage"
 GPU_STAGES = frozenset({"train-general", "diagnose", "train-augmented"})
 """Those that train; diagnose does where it asks out of fold."""
+CONNECT_SECONDS = 5.0
+"""Longest try of one connection to Redis."""
 
 
 def queue_of(stage: str) -> str:
@@ -58,7 +60,14 @@ def make_app(settings: Settings) -> Celery:
         task_time_limit=settings.stage_seconds,
         task_soft_time_limit=max(1, settings.stage_seconds - 60),
         # Longer than the longest stage: Redis hands a message to a second worker after it (celery#5306).
-        broker_transport_options={"visibility_timeout": settings.stage_seconds + 3600, "socket_keepalive": True},
+        # Where Redis is gone with its address, as when all is uninstalled, a connection is tried for two minutes otherwise, and a
+        # worker that is told to end does not hear of it meanwhile.
+        broker_transport_options={
+            "visibility_timeout": settings.stage_seconds + 3600,
+            "socket_keepalive": True,
+            "socket_connect_timeout": CONNECT_SECONDS,
+        },
+        redis_socket_connect_timeout=CONNECT_SECONDS,
         result_backend_transport_options={"retry_policy": {"timeout": 30.0}},
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -121,6 +122,21 @@ def test_a_worker_that_is_told_to_stop_hands_back_without_counting_an_attempt(wo
     assert world.run("r").state == "QUEUED" and world.store.owner("r") == ""
     world.worker()
     assert world.wait_over("r").stages[1].attempts == 1
+
+
+def test_an_idle_worker_ends_when_it_is_told_to_though_connections_to_redis_hang(world: World) -> None:
+    heartbeat = world.folder / "heartbeat"
+    worker = world.worker(NESYCD_JOBS_HEARTBEAT_FILE=str(heartbeat))
+    world.wait(heartbeat.exists)
+    world.broker.kill()
+    # A queue of connections that is full, so that the kernel answers no further one: as an address that is nobody's any more.
+    with socket.socket() as hole, socket.socket() as filler:
+        hole.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        hole.bind(("127.0.0.1", world.broker.port))
+        hole.listen(0)
+        filler.connect(hole.getsockname())
+        world.wait(lambda: b"Timeout connecting" in worker.log.read_bytes())
+        assert worker.stop() == 0
 
 
 def test_a_run_is_cancelled_between_rows_and_resumed_from_there(world: World) -> None:
