@@ -10,6 +10,7 @@ loads no model, and any number of them may run.
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from celery import Celery
 from kombu import Queue
@@ -38,15 +39,26 @@ def route(name: str, args: Any = None, kwargs: Any = None, options: Any = None, 
     return {"queue": RUN_QUEUE} if name == RUN_TASK else None
 
 
+def verified(redis_url: str) -> str:
+    """The address with the wish that the server's certificate is checked, where it is one of TLS and says nothing of that.
+
+    Celery refuses ``rediss://`` without that wish for results, and checks no certificate for messages (its
+    documentation, "Using Redis", `ssl_cert_reqs`); redis-py by itself checks.
+    """
+    address = urlsplit(redis_url)
+    if address.scheme != "rediss" or "ssl_cert_reqs" in parse_qs(address.query):
+        return redis_url
+    return urlunsplit(address._replace(query="&".join(filter(None, [address.query, "ssl_cert_reqs=required"]))))
+
+
 def make_app(settings: Settings) -> Celery:
     """Makes the application.
 
     Args:
         settings: Where Redis is, and how long things may take.
     """
-    app = Celery(
-        "nesycd", broker=settings.redis_url, backend=settings.redis_url, include=["jobs.tasks"], set_as_current=False
-    )
+    url = verified(settings.redis_url)
+    app = Celery("nesycd", broker=url, backend=url, include=["jobs.tasks"], set_as_current=False)
     app.conf.update(
         # A message is gone when its work is done, not when it is begun; a worker that dies gives it back.
         task_acks_late=True,

@@ -6,7 +6,8 @@ Workers need no port for it: they come and go, and what they did is told by whoe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
@@ -40,12 +41,14 @@ class RunMetrics(Collector):
             at_work = self._store.at_work()
             submitted = int(self._store.client.llen(RUN_QUEUE))
             totals = self._store.totals()
+            memory = self._store.client.info("memory")
         except RedisError as error:
             log.warning("redis_away", error=type(error).__name__)
             return
         yield _stages(at_work, submitted)
         yield from _runs(at_work)
         yield from _totals(totals)
+        yield _memory(memory)
 
 
 def _stages(at_work: list[AtWork], submitted: int) -> Metric:
@@ -58,6 +61,16 @@ def _stages(at_work: list[AtWork], submitted: int) -> Metric:
     for queue in (CPU_QUEUE, GPU_QUEUE, RUN_QUEUE):
         for state in ("queued", "running"):
             gauge.add_metric([queue, state], counts[queue, state])
+    return gauge
+
+
+def _memory(memory: Mapping[str, Any]) -> Metric:
+    """Redis evicts nothing that was acknowledged: full, it refuses what runs write, and the teacher is not asked any more."""
+    gauge = GaugeMetricFamily(
+        "nesycd_redis_memory_used_ratio", "The used part of the memory that Redis may use; none where it has no limit."
+    )
+    if limit := int(memory.get("maxmemory", 0)):
+        gauge.add_metric([], int(memory.get("used_memory", 0)) / limit)
     return gauge
 
 

@@ -143,6 +143,10 @@ def test_an_external_redis_and_weaviate_are_named_with_their_secrets_and_have_no
     assert seen["PREFLIGHT_REDIS_URL"]["value"] == "rediss://team:$(REDIS_PASSWORD)@redis.db:6380/3"
     assert seen["PREFLIGHT_WEAVIATE_URL"]["value"] == "https://w.example.com"
     assert _peers(_policy(render, "preflight")["egress"]) == {("other", 6380), ("other", 443)}
+    # There before the job, though the release of before an upgrade knows nothing of these addresses.
+    job, policy = (render.get(kind, "preflight")["metadata"]["annotations"] for kind in ("Job", "NetworkPolicy"))
+    assert policy["helm.sh/hook"] == job["helm.sh/hook"] == "pre-install,pre-upgrade"
+    assert int(policy["helm.sh/hook-weight"]) < int(job["helm.sh/hook-weight"])
     seen = render.environment("runs")
     assert seen["NESYCD_RUNS_REDIS_URL"] == "rediss://team:$(REDIS_PASSWORD)@redis.db:6380/3"
     assert seen["REDIS_PASSWORD"] == "secret r/pw"
@@ -256,10 +260,9 @@ def _exported() -> dict[str, set[str]]:
     runs = CollectorRegistry()
     at_work = [AtWork("run", "prepare", "RUNNING", silent_seconds=1.0, budget_used=0.5)]
     totals = Totals(failures={("prepare", "WORKER_LOST"): 1})
+    client = SimpleNamespace(llen=lambda _: 0, info=lambda _: {"used_memory": 1, "maxmemory": 2})
     runs.register(
-        RunMetrics(
-            SimpleNamespace(at_work=lambda: at_work, totals=lambda: totals, client=SimpleNamespace(llen=lambda _: 0))
-        )  # type: ignore[arg-type]
+        RunMetrics(SimpleNamespace(at_work=lambda: at_work, totals=lambda: totals, client=client))  # type: ignore[arg-type]
     )
     labels: dict[str, set[str]] = {}
     for registry in (REGISTRY, runs):

@@ -47,3 +47,12 @@ def test_the_next_three_commands_are_told(tmp_path: Path, name: str) -> None:
 def test_a_trial_is_told_what_to_change_before_real_use(tmp_path: Path) -> None:
     said = notes(tmp_path, "small")
     assert "That is for trials" in said and "The teacher is a stand-in" in said
+
+
+def test_what_the_command_needs_for_tls_and_a_token_is_told(tmp_path: Path) -> None:
+    said = notes(tmp_path, "production")
+    assert (
+        "get secret nesycd -o jsonpath='{.data.auth-token}'" in said
+        and "NESYCD_CLI_PEER_TLS_CA=ca.crt NESYCD_CLI_PEER_TLS_CERT=tls.crt" in said
+    )
+    assert "PEER" not in notes(tmp_path / "gpu", "gpu")

@@ -132,6 +132,7 @@ def test_a_setting_that_is_not_free_is_given_by_the_chart(process: str) -> None:
         ),
         (['teacher.upstream.url="https://x"'], "standinTeacher.enabled is true, and teacher.upstream.url names another teacher"),
         (["auth.enabled=true", "secrets.create=false", 'redis.existingSecret="s"'], "auth.existingSecret is empty"),
+        (["teacher.external.enabled=true"], "teacher.external.enabled is true, and auth.enabled is false, so anybody who reaches the address could call it"),
         (["tls.enabled=true"], "tls.existingSecret is empty, and tls.enabled is true: name a Secret with tls.crt, tls.key and ca.crt"),
         (["tls.mutual=true"], "tls.mutual is true, and tls.enabled is false"),
         (["knowledge.replicas=2"], "knowledge.store is embedded, whose files one pod owns: set knowledge.replicas=1"),
@@ -154,6 +155,10 @@ def test_a_setting_that_is_not_free_is_given_by_the_chart(process: str) -> None:
         (["student.autoscaling.enabled=true", 'student.settings={"registry_url": "/tmp/registry"}'], "remove it (then students keep that list in the artifact store)"),
         (["singleNode=false", "student.replicas=2"], "pods on several nodes mount the volume: set ReadWriteMany"),
         (['student.engine.kind="openai"'], "student.engine.url is empty: set it to the server's address"),
+        (
+            ['student.engine={"kind": "openai", "url": "http://v:8000"}', 'artifacts.url="s3://b/p"', 'student.settings={"engine_artifacts": "/artifacts"}'],
+            "student.settings.engine_artifacts is a folder of a volume that the engine mounts, and artifacts.url is an object store",
+        ),
         (['workers.cpu.queues=["nesycd.cpu"]'], "no worker takes the queue nesycd.gpu, so runs would wait for ever"),
         (["workers.submissions.enabled=false"], "no worker takes the queue nesycd.runs"),
         (['workers.submissions.queues=["nesycd.cpu", "nesycd.runs"]'], "workers.submissions.image is runs, which has no torch"),

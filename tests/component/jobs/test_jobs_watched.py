@@ -117,6 +117,13 @@ def test_a_run_that_goes_on_tells_how_long_it_is_silent_and_how_much_of_its_budg
     assert figures(world.store).keys().isdisjoint({silent, budget}), "it is over"
 
 
+def test_how_full_redis_is_is_told_where_its_memory_has_a_limit(world: World) -> None:
+    ratio = "nesycd_redis_memory_used_ratio"
+    assert ratio not in figures(world.store)
+    world.store.client.config_set("maxmemory", "64mb")
+    assert 0 < figures(world.store)[ratio] < 0.5
+
+
 def test_what_helm_test_runs_submits_a_run_and_tells_that_it_ended_well_or_why_not(world: World) -> None:
     make_tiny_model(world.folder / "artifacts" / "models" / "tiny")
     rows = world.folder / "rows"

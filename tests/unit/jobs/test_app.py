@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from jobs.app import make_app, queue_of, route
 from jobs.owners import is_gone, new_token
 from jobs.settings import Settings
@@ -54,3 +56,17 @@ def test_only_a_dead_process_of_this_machine_is_gone() -> None:
     assert is_gone("|".join((place, str(os.getpid()), "1", unique))), "the pid was given to another process"
     assert not is_gone("|".join(("elsewhere", str(2**22 + 5), start, unique)))
     assert not is_gone("") and not is_gone("x")
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("redis://:p@host:6379/0", "redis://:p@host:6379/0"),
+        ("rediss://team:p@host:6380/3", "rediss://team:p@host:6380/3?ssl_cert_reqs=required"),
+        ("rediss://host/0?health_check_interval=3", "rediss://host/0?health_check_interval=3&ssl_cert_reqs=required"),
+        ("rediss://host/0?ssl_cert_reqs=none", "rediss://host/0?ssl_cert_reqs=none"),
+    ],
+)
+def test_the_certificate_of_a_redis_over_tls_is_checked_unless_it_is_said_otherwise(given: str, used: str) -> None:
+    app = make_app(Settings(redis_url=given))
+    assert app.conf.broker_url == app.conf.result_backend == used
