@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from jobs.context import Context, HandBack
 from jobs.spec import Phase
 from method.digests import digest_files
 from method.mixtures import Fit, TrainingExample
-from method.prompts import QuestionTooLong, Row, fit_prompt
+from method.prompts import TRIGGER, QuestionTooLong, Row, fit_prompt
 from services.common.errors import FailedPrecondition, NotFound, register_reason
 
 MODEL_NOT_FOUND = register_reason(
@@ -218,25 +218,31 @@ async def load_adapter(context: Context, name: str) -> None:
     )
 
 
-def fitting(context: Context, rows: Sequence[Row]) -> Fit:
-    """What of a row's entries fits a training row, as the student's server decides it: whole entries go, the last first.
+def fitting(context: Context, rows: Sequence[Row], rationales: Mapping[str, str]) -> Fit:
+    """What of a row's entries fits a training row beside what it is to write, as the student's server decides it: whole entries go, the last first.
 
     Args:
         context: The stage.
         rows: The training rows; their task's description takes room too.
+        rationales: By row id. It is they that must fit behind the prompt, and not `evaluate.max_new_tokens`, which may be as much as a
+            training row has.
     """
     from transformers import AutoTokenizer
 
     folder = context.artifacts.local("models", context.spec.student.base_model)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    budget = context.spec.training.max_length - context.spec.evaluate.max_new_tokens
     known = context.spec.student.task_descriptions
     described = {row.question: known.get(row.task, "") for row in rows}
+    written = {row.question: f" {rationales.get(row.id, '')} {TRIGGER} {row.answer}." for row in rows}
 
     def fit(question: str, entries: Sequence[str]) -> Sequence[str]:
+        def count(text: str) -> int:
+            return len(tokenizer(text).input_ids)
+
+        budget = context.spec.training.max_length - count(written.get(question, "")) - 1  # the end mark
         try:
             return fit_prompt(
-                question, entries, count_tokens=lambda text: len(tokenizer(text).input_ids), budget=budget,
+                question, entries, count_tokens=count, budget=budget,
                 task_description=described.get(question, ""),
             ).entries  # fmt: skip
         except QuestionTooLong:

@@ -8,23 +8,29 @@ from method.values import TASK_TYPES, bare_value, canonical
 
 _ANSWER = r"answer(?:\s+to\s+(?:the|this|your)\s+(?:question|problem))?"
 _IS = r"(?:is|are|was|will\s+be|should\s+be|must\s+be|would\s+be)\b(?!\s*:?\s*not\s+(?:clear|known|given))"
-_ANSWER_IS = rf"the\s+(?:final\s+|correct\s+|right\s+)?{_ANSWER}\s+{_IS}"
+_BEST = r"(?:final|correct|right|best|most\s+(?:appropriate|likely|accurate))"
+_ANSWER_IS = rf"the\s+(?:{_BEST}\s+)?{_ANSWER}\s+{_IS}"
 # GSM8K's mark; a value must follow it, or it is a heading.
-_HASHES = r"(?:^|\n)\s*####[ \t]*(?=(?:[^\sA-Za-z]*\d\S*|\(?[A-Z]\)?|yes|no|true|false|valid|invalid)\s*(?:\n|$))"
+_HASHES = r"(?:^|\n)\s*####[ \t]*(?=(?:[^\sA-Za-z]*\d\S*|\(?[A-Z]\)?|yes|no|true|false|valid|invalid)\s*(?:\n|$)|[^\sA-Za-z]*\d\S*[ \t]+[A-Za-z]+\s*$)"
 # A closing sentence ("So the answer is 5.") outranks a passing mention ("suppose the answer is 5").
 _CLOSING = re.compile(
     rf"\b(?:therefore|thus|hence|so|in\s+conclusion)\s*,?\s*{_ANSWER_IS}"
-    rf"|\bthe\s+(?:final|correct|right)\s+(?:{_ANSWER}|option|choice)\s+{_IS}|{_HASHES}|\\boxed(?=\{{)",
+    rf"|\bthe\s+{_BEST}\s+(?:{_ANSWER}|option|choice)\s+{_IS}|{_HASHES}|\\boxed(?=\{{)",
     re.IGNORECASE,
 )
 _MENTION = re.compile(rf"\b{_ANSWER_IS}", re.IGNORECASE)
+_HYPOTHETICAL = re.compile(r"\b(?:suppose|if|assum\w+|say|whether|would|could|might)\b[^.!?\n]*$", re.IGNORECASE)
+# What is said of an answer, or of another one, and is none where a sentence before gives one.
+_REMARK = re.compile(
+    r"(?:indeed\s+)?(?:correct|right|verified|consistent)|not\s+\(?[A-Z]\)?(?!\w)(?!,?\s+but\b).*", re.DOTALL
+)
 _LABELLED = re.compile(
     r"(?:^|\n)\W*(?:final\s+|correct\s+)?(?:answer|option|choice)\W*:|(?:^|\n)\W*final\s+answer\W*\n", re.IGNORECASE
 )
 # "(B) is the correct answer."
 _TURNED = re.compile(
     r"(?:^|[\n.,:;!?]\s*|\bthat\s+)(?:(?:so|therefore|thus|hence)\b[\s,]*)?(?P<answer>[^\n.,:;!?]{1,40}?)\s+is\s+the\s+"
-    r"(?:final\s+|correct\s+|right\s+)?(?:answer|option|choice)\b",
+    rf"(?:{_BEST}\s+)?(?:answer|option|choice)\b",
     re.IGNORECASE,
 )
 # "Option B is correct."; "(A) is correct" says as much, other words before "is correct" do not.
@@ -38,13 +44,19 @@ _NEXT_PART = re.compile(r"\s(?:Question|Knowledge|Task)\s*:|\n\s*(?:Q|Human|User
 _END = re.compile(r"<\|(?:im_end|im_start|end|endoftext|eot_id)\|>|</s>|\n#{2,3} (?:Instruction|Question|Input)")
 
 _PLACEHOLDER = re.compile(r"<\s*(?:y|x|answer|your answer)\s*>|\[\s*(?:your )?answer\s*\]", re.IGNORECASE)
-_FILLER = re.compile(r"(?:therefore|thus|hence|indeed|simply|then|still|clearly)\b[\s,:]*", re.IGNORECASE)
+# "thus" and the like may be words of a list: they are taken away before what cannot be one only.
+_FILLER = re.compile(
+    r"(?:(?:therefore|hence|indeed|clearly)\b[\s,:]*|(?:thus|simply|then|still)\b[\s,:]*(?=[\d($\"'*\\-]|[A-Z]\b|(?:yes|no|true|false|valid|invalid)\b))",
+    re.IGNORECASE,
+)
 # "The answer is: (B) is the answer."
 _TURNED_END = re.compile(
     r"\s+is(?:\s+the)?(?:\s+(?:final|correct|right))?(?:\s+(?:answer|option|choice))?[.!]?$", re.IGNORECASE
 )
-_SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s+(?=[A-Z]|\d[\d,.]*\s+(?:\w+\s+)?(?:is|are|was|were|has|have)\b)")
-_ABBREVIATION = re.compile(r"(?:^|[\s.(])(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|vs|[A-Z])$")
+_SENTENCE_END = re.compile(
+    r"[.!?][\"')\]]*\s+(?=[A-Z]|\([A-Z]\)\s+[A-Za-z]|\d[\d,.]*\s+(?:\w+\s+)?(?:is|are|was|were|has|have)\b)"
+)
+_ABBREVIATION = re.compile(r"(?:^|[\s.(])(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|Sgt|Gen|Col|Capt|Lt|Rev|Gov|Sen|Mt|vs|[A-Z])$")
 _LIST_LINE = re.compile(r"\s*(?:[-*•]|\d+[.)])\s+(\S.*)")
 _WRAPPERS = (
     ("**", "**"),
@@ -68,6 +80,8 @@ def _first_line(tail: str) -> str:
     lines = tail.split("\n")
     items = []
     for line in lines:
+        if items and not line.strip():
+            continue
         item = _LIST_LINE.fullmatch(line)
         if not item:
             break
@@ -103,7 +117,7 @@ def _clean(tail: str) -> str | None:
         # An opening mark whose closing one fell to the cut.
         tail = tail.removeprefix("**").removesuffix("**")
     words = tail.casefold().split()
-    loops = len(words) >= 4 and len(set(words)) == 1 and words[0].isalnum()
+    loops = len(words) >= 4 and len(set(words)) == 1 and words[0].strip("()[]*.").isalnum()
     if (
         loops
         or not re.search(r"[^\W_]|[()\[\]{}<>]", tail)
@@ -123,32 +137,65 @@ def _own_part(text: str) -> str:
     return own[: invented.start()] if invented else own
 
 
+def _of_pattern(text: str, pattern: re.Pattern[str]) -> tuple[int, int, str] | None:
+    """The last marker of a pattern that an answer follows: its start, its end, and the answer."""
+    first = pattern.search(text)
+    if not first:
+        return None
+    runaway = _NEXT_PART.search(text, first.end())
+    part = text[: runaway.start()] if runaway else text
+    markers = list(pattern.finditer(part))
+    remark = None
+    for place in range(len(markers) - 1, -1, -1):
+        marker = markers[place]
+        following = markers[place + 1] if place + 1 < len(markers) else None
+        answer = _clean(part[marker.end() : following.start() if following else len(part)])
+        if answer is None:
+            continue
+        # "So the answer is \boxed{5}" has two markers; the sentence begins at the first.
+        while place and not re.search(r"[^\W_]", part[markers[place - 1].end() : markers[place].start()]):
+            place -= 1
+        found = markers[place].start(), marker.end(), answer
+        if not _REMARK.fullmatch(answer):
+            return found
+        remark = remark or found
+    return remark
+
+
 def _find(text: str) -> tuple[int, str] | None:
     """Finds the last marker that an answer follows: where the marker starts in `_own_part`, and the answer."""
-    for pattern in (_CLOSING, _MENTION, _LABELLED):
-        first = pattern.search(text)
-        if not first:
-            continue
-        runaway = _NEXT_PART.search(text, first.end())
-        part = text[: runaway.start()] if runaway else text
-        markers = list(pattern.finditer(part))
-        for place in range(len(markers) - 1, -1, -1):
-            marker = markers[place]
-            following = markers[place + 1] if place + 1 < len(markers) else None
-            answer = _clean(part[marker.end() : following.start() if following else len(part)])
-            if answer is None:
-                continue
-            # "So the answer is \boxed{5}" has two markers; the sentence begins at the first.
-            while place and not re.search(r"[^\W_]", part[markers[place - 1].end() : markers[place].start()]):
-                place -= 1
-            return markers[place].start(), answer
+    if closing := _of_pattern(text, _CLOSING):
+        # A student that changes its mind: "So the answer is (A). Wait, no. The answer is (B)."
+        later = _of_pattern(text[closing[1] :], _MENTION)
+        if later and bare_value(later[2]) and not _HYPOTHETICAL.search(text[: closing[1] + later[0]]):
+            return closing[1] + later[0], later[2]
+        return closing[0], closing[2]
+    if (last := list(_CLOSING.finditer(text))) and not re.search(r"[^\W_]", text[last[-1].end() :]):
+        return None  # cut off before its answer: what was supposed on the way is none
+    for pattern in (_MENTION, _LABELLED):
+        if found := _of_pattern(text, pattern):
+            return found[0], found[2]
     for pattern in (_TURNED, _OPTION_TURNED):
         for turned in reversed(list(pattern.finditer(text))):
-            if (answer := _clean(turned["answer"])) and bare_value(answer):
+            answer = _clean(turned["answer"])
+            if answer and (bare_value(answer) or re.match(r"\([A-Z]\)\s", answer)):
                 return turned.start("answer"), answer
     # Nothing but a letter, a verdict, brackets or a number is an answer without a sentence around it.
     whole = _clean(text)
     return (0, whole) if whole and "\n" not in text.strip() and bare_value(text.strip()) else None
+
+
+def is_complete(text: str) -> bool:
+    """Whether a text that is still written, up to a line end, has its answer: nothing of it can come in the next line.
+
+    Not where the answer has not begun ("the answer is:"), nor within a list below it, nor where it says only which answer is wrong.
+    """
+    answer = split_rationale(text)[1]
+    return (
+        answer is not None
+        and not _LIST_LINE.fullmatch(text.rstrip().rpartition("\n")[2])
+        and not _REMARK.fullmatch(answer)
+    )
 
 
 def extract_answer(text: str | None, task_type: str = "auto", *, mode: str = "cot") -> str | None:

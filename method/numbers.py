@@ -36,8 +36,9 @@ _LATEX = tuple(
         (r"\\(?:left|right|!|,|;|:|quad)(?![a-z])", ""),
         (r"\{,\}", ","),
         (r"\\[dt]frac", r"\\frac"),
-        (r"\\frac\{(-?\d+)\}\{(\d+)\}", r"\1/\2"),
-        (r"\\frac(\d)(\d)", r"\1/\2"),
+        (r"(?<=\d)\s*\\frac", r" \\frac"),
+        (r"\\frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}", r"\1/\2"),
+        (r"\\frac\s*(\d)\s*(\d)", r"\1/\2"),
         (r"\^\{?\\circ\}?", "°"),
         (r"\\sqrt(\w)", r"\\sqrt{\1}"),
         (r"\\leq?(?![a-z])", "<="),
@@ -57,8 +58,12 @@ NUMBER = re.compile(
 )
 # What may follow the value in a sentence without being part of it: "24 legs in 3 groups", "24 (3 * 8)".
 _AFTERTHOUGHT = re.compile(
-    r"\s*(?:\(|,?\s(?:in|for|from|because|since|per|after|when|if|as|which|so|out\s+of|not|rather|instead)\b)",
+    r"\s*(?:\(|,?\s(?:in|for|from|because|since|per|after|when|if|as|which|so|out\s+of|of\s+the|with|not|rather|instead)\b)",
     re.IGNORECASE,
+)
+# A second number of the same standing: "20 in January and 30 in February", "18 if it rains, otherwise 20".
+_SECOND = re.compile(
+    r"\botherwise,?\s+\$?\d|\band\s+\$?\d[\d,.]*\s+(?:\w+\s+)?(?:in|for|if|when|from)\b", re.IGNORECASE
 )
 _FORMULA = re.compile(r"sqrt|[√π^]|\bpi\b|\d(?:pi|[abiknqrtuvwxyz])\b", re.IGNORECASE)
 _FRACTION_WORD = re.compile(r"\b(?:half|halves|quarter|thirds?|fourths?|fifths?)\b", re.IGNORECASE)
@@ -146,6 +151,7 @@ def read_number(text: str) -> Fraction | None:
         The exact value, or None where there is no number or more than one.
     """
     plain = re.sub(r"\b(?:minus|negative)\s+(?=[\d$])", "-", plain_text(text), flags=re.IGNORECASE)
+    plain = re.sub(r"(?<=\d)(\s*(?:mm|cm|m|km|in|ft|yd|mi))\^\{?([23])\}?(?!\w)", r" \1\2", plain)  # "18 cm^2"
     if "=" in plain:
         before, plain = (part.strip() for part in plain.rsplit("=", 1))
         if re.search(r",\s|\b(?:and|or)\b", before):
@@ -159,7 +165,12 @@ def read_number(text: str) -> Fraction | None:
     if _FORMULA.search(plain.split(", ")[0]) or (not first and _FRACTION_WORD.search(plain)):
         return None
     values = _numbers_in(plain)
-    if len(set(values)) > 1 and (first := NUMBER.match(plain)) and (cut := _AFTERTHOUGHT.search(plain, first.end())):
+    if (
+        len(set(values)) > 1
+        and not _SECOND.search(plain)
+        and (first := NUMBER.match(plain))
+        and (cut := _AFTERTHOUGHT.search(plain, first.end()))
+    ):
         values = _numbers_in(plain[: cut.start()])
     if not values and not any(c.isdigit() for c in plain):
         sign = -1 if re.match(r"(?:minus|negative)\b", plain, re.IGNORECASE) else 1

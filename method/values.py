@@ -18,7 +18,12 @@ LABELS = frozenset(_OPPOSITE)
 
 _BRACKETS = "()[]{}<>"
 # Where a reason begins, in which other options may be named: "(A), because (B) is older".
-_REASON = re.compile(r"\b(?:because|since|as|while|whereas|but|(?:and\s+)?not|rather|instead)\b", re.IGNORECASE)
+_REASON = re.compile(r"\b(?:because|since|as|which|while|whereas|but|(?:and\s+)?not|rather|instead)\b", re.IGNORECASE)
+# With these a sentence that ends in a verdict gives none: "it is unclear whether it is valid".
+_HEDGE = re.compile(
+    r"\b(?:cannot|cant|doubt\w*|unclear|unsure|whether|if|impossible|nobody|unlikely|not the case|not sure)\b"
+)
+_NEXT_OPTION = re.compile(r"[.!?]\s+(?=\([A-Z]\)[^.!?]*\b(?:is|are|was|were)\b)")
 _LONGEST_BARE = 60
 _BETWEEN_WORDS = ("<", ">", "->", "→", "|")
 
@@ -28,6 +33,13 @@ def read_choice(text: str) -> str | None:
     plain = plain_text(text).strip(" \"'`*_.")
     plain = re.sub(r"^\[([A-Za-z])\]|^\(([A-Z])$", lambda m: f"({m[1] or m[2]})", plain)
     plain = re.sub(r"^not\s+\(?[A-Z]\)?,?\s+but\s+", "", plain)
+    above = re.match(
+        r"(?:none|all|both|neither)\s+of\s+the\s+(?:above|options|others|choices)[\s,.:-]*\(([A-Z])\)$",
+        plain,
+        re.IGNORECASE,
+    )
+    if above:
+        return f"({above[1].upper()})"
     if re.match(r"(?:not|neither|none|all|both)\b", plain, re.IGNORECASE):
         return None
     plain = re.sub(
@@ -39,13 +51,15 @@ def read_choice(text: str) -> str | None:
     bracketed = set(re.findall(r"(?<!\w)\(([A-Z])\)", plain))
     m = re.match(
         r"\(([A-Za-z])\)|([A-Za-z])(?:[).:](?=\s|$)|$|\s+-\s|\s+is\s+(?:the\s+)?(?:correct|right)\b)"
-        r"|([A-Z])(?=,\s|\s\()",
+        r"|([A-Z])(?=,\s|\s\(|\s+(?:because|since|as|which|rather|not)\b)",
         plain,
     )
     if m:
         letter, rest = (m[1] or m[2] or m[3]).upper(), plain[m.end() :]
         if re.match(r"\s+(?:is|are)\s+(?:not|wrong|incorrect|false)\b", rest):
             return None
+        # A sentence about other options that follows says nothing of this one: "(B). (A) is older."
+        rest = _NEXT_OPTION.split(plain[m.end() - 1 :], maxsplit=1)[0][1:]
         reason = _REASON.search(rest)
         if reason:
             rest = rest[: reason.start()]
@@ -63,15 +77,18 @@ def read_boolean(text: str) -> str | None:
     """
     plain = re.sub(r"[\"'`*]", "", plain_text(text)).casefold().strip(" .,!;:()[]")
     label = "|".join(sorted(LABELS, key=len, reverse=True))
-    m = re.fullmatch(rf"(?:(not)\s+)?(?:deductively\s+)?({label})", plain)
+    plain = plain.rsplit("=", 1)[-1].strip()  # "not True = False"
+    m = re.fullmatch(rf"(?:(not)\s+)?(?:(?:deductively|logically)\s+)?({label})", plain)
     if not m:
         opened = re.match(
             rf"(?:(not)\s+)?({label})(?:\s*[,.;:!(-]\s*|\s+(?=(?:because|since|as|it|the|this|that|you|they|we|there|he|she)\b))",
             plain,
         )
-        if opened and not re.match(rf"(?:or\s+)?(?:not\s+)?(?:{label})\b", plain[opened.end() :]):
+        again = opened and re.match(rf"(?:or\s+)?(not\s+)?({label})\b", plain[opened.end() :])
+        # "invalid (not valid)" says one thing twice.
+        if opened and (not again or (not opened[1] and again[0] == f"not {_OPPOSITE[opened[2]]}")):
             m = opened
-    if not m and len(set(re.findall(rf"\b(?:{label})\b", plain))) == 1:
+    if not m and len(set(re.findall(rf"\b(?:{label})\b", plain))) == 1 and not _HEDGE.search(plain):
         m = re.search(
             rf"\b(?:(?:is|are|be|answer|its)\s+(?:deductively\s+|also\s+)?(?:(not)\s+)?|(isnt|arent)\s+)(?:deductively\s+)?({label})$",
             plain,
@@ -114,7 +131,7 @@ def type_of(gold: str) -> str:
 
 def options_as_written(question: str) -> dict[str, str]:
     """Returns the options of a multiple-choice question: canonical letter ("(A)") to its text."""
-    lines = re.findall(r"^\s*\(?([A-Z])[).]\s+(.+?)\s*$", question, re.MULTILINE)
+    lines = re.findall(r"^\s*\(?([A-Z])[).][^\S\n]+(.+?)[^\S\n]*$", question, re.MULTILINE)
     return {f"({letter})": text for letter, text in lines}
 
 
@@ -124,8 +141,11 @@ def options_of(question: str) -> dict[str, str]:
 
 
 def option_text(answer: str) -> str | None:
-    """Returns what stands behind the letter of an answer such as "(A) The owl", in canonical form; None where nothing does."""
-    m = re.match(r"\s*(?:\([A-Za-z]\)|[A-Za-z][).:])\s*(\S.*)", plain_text(answer))
+    """Returns what stands beside the letter of an answer such as "(A) The owl" or "The owl (A)", in canonical form; None where nothing does."""
+    plain = plain_text(answer)
+    m = re.match(r"\s*(?:\([A-Za-z]\)|[A-Za-z][).:,]|[A-Z](?=\s+\())\s*(\S.*)", plain) or re.match(
+        r"(.*\S)\s*\([A-Z]\)\W*$", plain
+    )
     return read_text(m[1]) if m else None
 
 
@@ -133,8 +153,12 @@ def read_formula(text: str) -> str | None:
     """Reads a formula, interval or tuple, without blanks and dollar signs; None where the text is none."""
     bare = re.sub(r"\\[()\[\]]", "", text.strip().strip("$").strip())
     plain = re.sub(r"\s+", "", plain_text(bare)).removesuffix(".")
-    listed = re.fullmatch(r"[\[(][^()\[\]]*\d[^()\[\]]*,[^()\[\]]*[\])]", plain)
-    formula = re.search(r"[\^_+=*{}<>|]|sqrt|frac|\d(?:pi|[a-z])\b", plain) and re.search(r"\w", plain)
+    listed = re.fullmatch(r"[\[(][^()\[\],]+(?:,[^()\[\],]+)+[\])]", plain) and re.search(
+        r"\d|infty|∞|\b[A-Za-z]\b", plain
+    )
+    formula = re.search(
+        r"[\^_+=*{}<>|]|(?:sqrt|frac)(?=[({\d])|\d(?:pi|[a-z])\b|(?<![A-Za-z])[a-z]-\d|\d-[a-z](?![A-Za-z])", plain
+    ) and re.search(r"\w", plain)
     return plain if listed or (formula and quantity(text) is None) else None
 
 

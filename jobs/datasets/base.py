@@ -128,8 +128,8 @@ def with_options(question: str, options: Sequence[str]) -> str:
     """
     if not 2 <= len(options) <= 26:
         raise ValueError(f"there are {len(options)} options; a question needs 2 to 26")
-    # An option is one line, however its makers broke it.
-    lines = [f"{letter(number)} {' '.join(option.split())}" for number, option in enumerate(options)]
+    # An option is one line, however its makers broke it; one without text must not look like a part of the next.
+    lines = [f"{letter(number)} {' '.join(option.split()) or '(no text)'}" for number, option in enumerate(options)]
     return "\n".join([question.strip(), "Options:", *lines])
 
 

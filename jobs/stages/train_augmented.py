@@ -69,7 +69,7 @@ async def run(context: Context) -> dict[str, Any]:
         recipe, rows, rationales, entries=entries, hard_ids=hard, counterfactuals=changes,
         weights=spec.training.weights.model_dump() if recipe == "paper" else None, weigh_by=spec.training.weigh_by,
         answer_with_knowledge=spec.training.answer_with_knowledge, counterfactual_fraction=share, seed=spec.seed,
-        descriptions=spec.student.task_descriptions, fit=fitting(context, rows),
+        descriptions=spec.student.task_descriptions, fit=fitting(context, rows, rationales),
     )  # fmt: skip
     start = context.inputs["train-general"].local("adapter") if _starts_from_general(context) else None
     kinds = {kind: count for kind in mixtures.KINDS if (count := sum(e.kind == kind for e in examples))}

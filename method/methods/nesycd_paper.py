@@ -23,6 +23,7 @@ PUBLISHED = replace(
         "knowledge.granularity": "case",
         "knowledge.show_gold_answer": False,
         "knowledge.top_k": 1,
+        "knowledge.mode": "bm25",
     },
 )
 

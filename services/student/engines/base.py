@@ -40,8 +40,8 @@ class Job:
     Attributes:
         prompt: The text to complete.
         decoding: How to write.
-        stop_after: The text is complete at the first line end after these words; with empty
-            words, at the first line end after anything was written.
+        stop_after: The text is complete at the first line end after these words at which it has an answer
+            (`method.answers.is_complete`); with empty words, at the first line end after anything was written.
         stop_before: The text is complete where these words begin, and `stop_after` does not count; empty: it does.
         scored: Report how probable each token was.
         on_text: Called from the engine's thread with the next characters as they are written.

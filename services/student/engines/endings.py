@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from method.answers import is_complete
 from services.student.engines.base import Job
 
 
@@ -20,8 +21,12 @@ def end_of_text(text: str, job: Job) -> int | None:
         return None
     start += len(job.stop_after)
     start += len(text[start:]) - len(text[start:].lstrip())
-    line_end = text.find("\n", start)
-    return line_end if line_end >= 0 else None
+    # The answer may stand below ("Therefore, the answer is:"), and the words may come again ("... is not (A).").
+    while (line_end := text.find("\n", start)) >= 0:
+        if not job.stop_after or is_complete(text[:line_end]):
+            return line_end
+        start = line_end + 1
+    return None
 
 
 def settled(text: str, job: Job) -> str:

@@ -115,3 +115,17 @@ def test_every_method_ends_with_a_report() -> None:
 def test_a_bad_run_id_is_refused(run_id: str) -> None:
     with pytest.raises(InvalidArgument, match="run_id"):
         check_run_id(run_id)
+
+
+@pytest.mark.parametrize("method", ["kard", "ka-ft"])
+def test_baselines_that_read_passages_do_so_for_every_row_whatever_is_said_of_entries(method: str) -> None:
+    knowledge = parse(
+        {**LEAST, "method": method, "data": {**LEAST["data"], "passages": "p.txt"},
+         "knowledge": {"for_training": "own", "kinds": ["summary"], "gate": 0.9, "top_k": 1, "mode": "hybrid"}}
+    ).knowledge  # fmt: skip
+    assert (knowledge.for_training, knowledge.kinds, knowledge.gate) == ("leave_one_out", ["summary", "fact"], 0.0)
+    assert (knowledge.top_k, knowledge.mode) == (3, "bm25")
+
+
+def test_the_published_variant_searches_words_only() -> None:
+    assert parse({**LEAST, "method": "nesycd-published"}).knowledge.mode == "bm25"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from method import values
-from method.answers import extract_answer, split_rationale
+from method.answers import extract_answer, is_complete, split_rationale
 from method.scoring import is_correct, score_output
 
 OPTIONS = "Who?\nOptions:\n(A) The patient had it\n(B) The specialist had it\n(C) Ambiguous"
@@ -106,6 +106,47 @@ OUTPUTS = [
     ("So the answer is not the owl.", "owl", False),
     ("So the answer is Dr. Smith.", "Dr. Smith", True),
     ("So the answer is Answerville.", "Answerville", True),
+    ("So the answer is still, stone, water.", "still stone water", True),
+    ("So the answer is:\n\n1. apple\n\n2. banana", "apple banana", True),
+    ("So the answer is fracture, sediment, and towel.", "fracture sediment towel", True),
+    ("So the answer is fracturesediment towel.", "fracture sediment towel", False),
+    ("So the answer is Sgt. Pepper.", "Sgt. Pepper", True),
+    # which of several sentences
+    ("Therefore, the answer is 18. Check: 6 * 3 = 18. So the answer is correct.", "18", True),
+    ("So the answer is (A). Wait, let me redo it. The answer is (B).", "(B)", True),
+    ("So the answer is (A). Wait, let me redo it. The answer is (B).", "(A)", False),
+    ("So the answer is 18. If the answer is 20, she would have lied.", "18", True),
+    ("Suppose the answer is (B). That is absurd. Therefore, the answer is", "(B)", False),
+    ("The answer is (B).\n\nThe answer is not (A), because it is old.", "(B)", True),
+    ("Thinking. #### 17\n#### 18 dollars", "18", True),
+    # choices in sentences
+    ("So the answer is B because it is older.", "(B)", True),
+    ("So the answer is (B). (A) and (C) are younger.", "(B)", True),
+    ("So the answer is (B). (A).", "(B)", False),
+    ("So the answer is None of the above (D).", "(D)", True),
+    ("So the answer is none of (A).", "(A)", False),
+    ("Therefore, the best answer is (B).", "(B)", True),
+    ("Therefore, (B) Rome is the correct answer.", "(B)", True),
+    ("So the answer is (B) (B) (B) (B) (B).", "(B)", False),
+    # verdicts in sentences
+    ("So the answer is unclear whether the argument is valid.", "valid", False),
+    ("So the answer is I doubt it is valid.", "valid", False),
+    ("So the answer is not False = True.", "True", True),
+    ("So the answer is invalid (not valid).", "invalid", True),
+    ("So the answer is valid (not valid).", "valid", False),
+    ("So the answer is logically invalid.", "invalid", True),
+    # numbers in sentences, and formulas
+    ("So the answer is 20 in January and 30 in February.", "20", False),
+    ("So the answer is 18 if it rains, otherwise 20.", "18", False),
+    ("So the answer is 18 with 2 left over.", "18", True),
+    ("So the answer is 18 of the 20 eggs.", "18", True),
+    ("So the answer is 18 cm^2.", "18", True),
+    (r"So the answer is $3\frac{1}{2}$.", "3.5", True),
+    (r"So the answer is $3\frac{1}{2}$.", "15.5", False),
+    (r"So the answer is \frac {3}{4}.", "3/4", True),
+    (r"So the answer is $(-\infty, 3]$.", r"(-\infty,3]", True),
+    (r"So the answer is (-\infty,3).", r"(-\infty,3]", False),
+    ("So the answer is x-1.", "x - 1", True),
 ]
 
 
@@ -199,3 +240,31 @@ def test_a_number_is_right_in_every_way_of_writing_it_and_its_neighbour_is_wrong
     written = form.format(f"{n:,}.{cents:02d}")
     assert score_output(f"So. {T} {written}.", gold)
     assert not score_output(f"So. {T} {written}.", f"{n + 1}.{cents:02d}" if n >= 0 else f"{n - 1}.{cents:02d}")
+
+
+CITIES = "Which city?\nOptions:\n(A) Paris\n(B) Rome"
+
+
+@pytest.mark.parametrize("said", ["Rome (A)", "A, Rome", "A (Rome)", "(A) Rome"])
+def test_the_letter_of_one_option_with_the_text_of_another_is_neither(said: str) -> None:
+    assert not is_correct(said, "(A)", question=CITIES) and not is_correct(said, "(B)", question=CITIES)
+
+
+def test_an_option_without_text_does_not_take_the_next_ones() -> None:
+    assert is_correct("(B)", "(B)", question="Which?\nOptions:\n(A)\n(B) Rome\n(C) Oslo")
+
+
+@pytest.mark.parametrize(
+    ("lines", "complete"),
+    [
+        (["Therefore, the answer is 18."], 1),
+        (["So far.", "Therefore, the answer is:", "", "**(B)**"], 4),
+        (["Therefore, the answer is \\[", "\\boxed{18}", "\\]"], 2),
+        (["Therefore, the answer is $$", "18", "$$"], 2),
+        (["Therefore, the answer is:", "- apple", "- banana", "", "Done."], 5),
+        (["Therefore, the answer is not (A).", "Look again.", "Therefore, the answer is (B)."], 3),
+    ],
+)
+def test_a_text_is_complete_at_the_line_end_behind_its_answer(lines: list[str], complete: int) -> None:
+    told = [is_complete("\n".join(lines[: number + 1])) for number in range(len(lines))]
+    assert told.index(True) + 1 == complete
