@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from jobs import rows
 from jobs.datasets import agieval, arc, bb_sub, bbh, files, gsm8k, gsm8k_plus, metamathqa, mmlu
-from jobs.datasets.base import Dataset, File, Item
+from jobs.datasets.base import Dataset, File, Item, unsharded
 from jobs.rows import DataRow
 from jobs.spec import Source
 
@@ -80,19 +80,18 @@ def limited(taken: list[DataRow], limit: int) -> list[DataRow]:
 
 
 def _one_part(dataset: Dataset, located: list[files.Found], source: Source) -> None:
-    """Training and test files of one task are never read as one.
+    """Two files of one task are never read as one: they are training and test, two versions, or the same twice.
 
     Raises:
-        InvalidArgument: A folder holds several parts of a task.
+        InvalidArgument: A folder holds several files of a task that are no shards of one.
     """
-    parts: dict[str, dict[str, str]] = {}
+    files_of: dict[str, dict[str, str]] = {}
     for found in located:
-        parts.setdefault(dataset.task(found.name), {}).setdefault(dataset.part(found.name), found.name)
-    for several in parts.values():
+        files_of.setdefault(dataset.task(found.name), {}).setdefault(unsharded(found.name), found.name)
+    for several in files_of.values():
         if len(several) > 1:
-            sentence = (
-                f"the folder holds several parts of the data set ({', '.join(several.values())}); name one of them"
-            )
+            some = ", ".join(list(several.values())[:10]) + (", ..." if len(several) > 10 else "")
+            sentence = f"the folder holds several parts of the data set ({some}); name one of them"
             raise rows.refusal([(source.path, sentence)])
 
 

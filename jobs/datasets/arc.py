@@ -38,8 +38,10 @@ def _dataset(name: str, title: str) -> Dataset:
         name=name,
         title=title,
         source="https://allenai.org/data/arc",
+        # Exports have the names train, validation and test for both sets: there the folder must name the set.
         wanted=re.compile(
-            rf"(?:.*/)?(?:{title}-(?:Train|Dev|Test)|(?:train|validation|test)(?:-\d{{5}}-of-\d{{5}})?)\.jsonl"
+            rf"(?:.*/)?(?:{title}-(?:Train|Dev|Test)|{title}/(?:train|validation|test)(?:-\d{{5}}-of-\d{{5}})?)\.jsonl",
+            re.IGNORECASE,
         ),
         item=_item,
         task=lambda _: name,

@@ -36,12 +36,12 @@ class Dataset:
         name: Its name in a run spec.
         title: Its name for people.
         source: Where it is published.
-        wanted: Which files of a folder belong to it, by their path inside of the folder.
+        wanted: Which files of a folder belong to it, by their path from that folder's own name on.
         item: Makes an Item of a record; None leaves the record out (the data set's docstring says which), ValueError
             says what is wrong with it.
         task: The task of a file, by its path; "" where the records name their task. Two files of one task are two
-            parts (train and test), of which one must be named.
-        part: The part of a file, which is the same for all shards of it.
+            parts (train and test, or two versions), of which one must be named.
+        part: What stands in the ids of a file's rows, so that those of training and test differ; "" where no task has both.
         records: Reads a file: header, and records with their lines.
     """
 
@@ -75,9 +75,14 @@ def stem(name: str) -> str:
     return PurePosixPath(name).name.split(".", 1)[0]
 
 
+def unsharded(name: str) -> str:
+    """A file's path without the number of its shard ("a/train-00000-of-00002.jsonl" is "a/train.jsonl")."""
+    return re.sub(r"-\d{5}-of-\d{5}(?=\.[^/]*$)", "", name)
+
+
 def shardless(name: str) -> str:
-    """A file's stem without the number of its shard ("train-00000-of-00002" is "train")."""
-    return re.sub(r"-\d{5}-of-\d{5}$", "", stem(name))
+    """A file's stem without the number of its shard ("train-00000-of-00002.jsonl" is "train")."""
+    return stem(unsharded(name))
 
 
 def has(record: Any, *names: str) -> bool:

@@ -88,7 +88,7 @@ def find(path: str, wanted: re.Pattern[str] | None = None) -> list[Found]:
 
     Args:
         path: A local path or an fsspec URL.
-        wanted: Which files of a folder count, by their path inside of it; None: a folder is refused.
+        wanted: Which files of a folder count, by their path from the folder's own name on; None: a folder is refused.
 
     Raises:
         NotFound: Reason DATA_NOT_FOUND; there is no such file or folder.
@@ -112,14 +112,18 @@ def find(path: str, wanted: re.Pattern[str] | None = None) -> list[Found]:
     with _told(path):
         inside = sorted(str(found) for found in system.find(root))
     names = [(found, str(PurePosixPath(found).relative_to(root))) for found in inside]
+    # The folder's own name counts: it may be all that says which set a "test.jsonl" is of.
+    folder = PurePosixPath(root).name
     taken = [
-        Found(system, found, f"{path.rstrip('/')}/{name}", name) for found, name in names if wanted.fullmatch(name)
+        Found(system, found, f"{path.rstrip('/')}/{name}", name)
+        for found, name in names
+        if wanted.fullmatch(f"{folder}/{name}")
     ]
     if len(taken) > MAX_FILES:
         raise rows.refusal([(path, f"the folder has {len(taken)} files; at most {MAX_FILES} are read")])
     if not taken:
         some = ", ".join(name for _, name in names[:5]) or "nothing"
-        raise rows.refusal([(path, f"the folder has no file of this data set; it holds {some}")])
+        raise rows.refusal([(path, f"the folder has no file of this data set; it holds {some}; name the file itself")])
     return taken
 
 

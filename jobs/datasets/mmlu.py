@@ -1,6 +1,6 @@
 """MMLU: a folder ``dev``, ``val`` or ``test`` with one CSV file a subject: question, four options, letter; no header.
 
-Exports have ``question``, ``subject``, ``choices`` and ``answer`` (the option's number from 0, or its letter) a line.
+The folder ``auxiliary_train`` is of other data sets and is not read. Exports have ``question``, ``subject``, ``choices`` and ``answer`` (the option's number from 0, or its letter) a line.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ DATASET = Dataset(
     name="mmlu",
     title="MMLU",
     source="https://github.com/hendrycks/test",
-    wanted=re.compile(r"(?:.*/)?(?:[^/]+_(?:dev|val|test)\.csv|[^/]+\.jsonl)"),
+    # auxiliary_train has an mc_test.csv, which is no test of a subject "mc".
+    wanted=re.compile(r"(?!(?:.*/)?auxiliary_train[/.-])(?:.*/)?(?:[^/]+_(?:dev|val|test)\.csv|[^/]+\.jsonl)"),
     item=_item,
     task=_task,
     part=_part,

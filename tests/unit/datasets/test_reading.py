@@ -73,6 +73,63 @@ def test_a_file_of_another_form_is_refused_with_what_to_do(tmp_path: Path, name:
     assert told in refused(str(tmp_path / name), "gsm8k") and told in refused(str(tmp_path / name), "rows")
 
 
+# --- one part of a data set at a time
+
+BBH = {"input": "q", "target": "(A)"}
+ARC = {"id": "1", "question": "q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "A"}
+AGI = {"question": "q", "options": ["(A)x", "(B)y"], "label": "A"}
+META = {"query": "q", "response": "The answer is: 1", "type": "GSM_a"}
+PLUS = {"question": "q", "answer": "1", "perturbation_type": "adding operation"}
+MMLU = {"question": "q", "subject": "anatomy", "choices": ["w", "x"], "answer": 0}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "record", "one", "other"),
+    [
+        ("agieval", AGI, "v1/lsat-ar.jsonl", "v1_1/lsat-ar.jsonl"),
+        ("agieval", AGI, "lsat-ar.jsonl", "agieval-lsat_ar.jsonl"),
+        ("arc-easy", ARC, "ARC-Easy-Test.jsonl", "ARC-Easy-Train.jsonl"),
+        ("arc-easy", ARC, "ARC-Easy/test.jsonl", "ARC-Easy/validation.jsonl"),
+        ("arc-easy", ARC, "ARC-Easy/test.jsonl", "ARC-Easy/ARC-Easy-Test.jsonl"),
+        ("bbh", BBH, "navigate.json", "bbh/navigate.json"),
+        ("bbh", BBH, "navigate.json", "navigate.jsonl"),
+        ("bb-sub", BBH, "navigate/task.json", "navigate.json"),
+        ("bb-sub", BBH, "navigate/task.json", "bigbench/benchmark_tasks/navigate/task.json"),
+        ("gsm8k", GSM, "main/test.jsonl", "socratic/test.jsonl"),
+        ("gsm8k-plus", PLUS, "gsmplus_test.jsonl", "gsmplus_testmini.jsonl"),
+        ("gsm8k-plus", PLUS, "test.jsonl", "copy/test.jsonl"),
+        ("metamathqa", META, "MetaMathQA-395K.json", "MetaMathQA-40K.json"),
+        ("mmlu", MMLU, "all/test.jsonl", "anatomy/test.jsonl"),
+        ("mmlu", MMLU, "test.jsonl", "validation.jsonl"),
+    ],
+)
+def test_two_parts_of_a_data_set_are_never_read_as_one(
+    tmp_path: Path, dataset: str, record: Any, one: str, other: str
+) -> None:
+    for name in (one, other):
+        lines(tmp_path / "there" / name, record)
+    told = refused(str(tmp_path / "there"), dataset)
+    assert "several parts of the data set (" in told and one in told and other in told and "name one of them" in told
+    assert len(load(Source(path=str(tmp_path / "there" / one), dataset=dataset))) == 1
+
+
+def test_a_folder_must_say_of_which_of_arcs_sets_its_files_are(tmp_path: Path) -> None:
+    lines(tmp_path / "ARC-Challenge" / "test.jsonl", ARC)
+    lines(tmp_path / "mine" / "test.jsonl", ARC)
+    for folder in (tmp_path, tmp_path / "ARC-Challenge", tmp_path / "mine"):
+        assert "no file of this data set" in (told := refused(str(folder), "arc-easy"))
+        assert "test.jsonl; name the file itself" in told
+    for path in (tmp_path, tmp_path / "ARC-Challenge", tmp_path / "mine" / "test.jsonl"):
+        assert load(Source(path=str(path), dataset="arc-challenge"))[0].row.id == "arc-challenge/arc-challenge/1"
+
+
+def test_mmlus_auxiliary_training_data_are_no_subject(tmp_path: Path) -> None:
+    lines(tmp_path / "auxiliary_train" / "mc_test.csv", "q,1,2,3,4,A")
+    assert "no file of this data set" in refused(str(tmp_path / "auxiliary_train"), "mmlu")
+    lines(tmp_path / "test" / "anatomy_test.csv", "q,1,2,3,4,A")
+    assert [i.row.task for i in load(Source(path=str(tmp_path), dataset="mmlu"))] == ["anatomy"]
+
+
 # --- limits and tasks
 
 
