@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from jobs.datasets.base import (
+    EXPORT,
     Dataset,
     File,
     Item,
@@ -76,7 +77,7 @@ DATASET = Dataset(
     name="agieval",
     title="AGIEval, English multiple choice",
     source="https://github.com/ruixiangcui/AGIEval",
-    wanted=re.compile(rf"(?:.*/)?(?:agieval[-_])?(?:{'|'.join(one.replace('-', '[-_]') for one in SETS)})\.jsonl"),
+    wanted=re.compile(rf"(?:.*/)?(?:agieval[-_])?(?:{'|'.join(one.replace('-', '[-_]') for one in SETS)}){EXPORT}"),
     item=_item,
     task=_task,
     part=lambda name: "",

@@ -9,7 +9,19 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from jobs.datasets.base import Dataset, File, Item, has, letter, shardless, text, texts, unknown_form, with_options
+from jobs.datasets.base import (
+    EXPORT,
+    Dataset,
+    File,
+    Item,
+    has,
+    letter,
+    shardless,
+    text,
+    texts,
+    unknown_form,
+    with_options,
+)
 
 
 def _item(record: Any, file: File) -> Item:
@@ -40,7 +52,7 @@ def _dataset(name: str, title: str) -> Dataset:
         source="https://allenai.org/data/arc",
         # Exports have the names train, validation and test for both sets: there the folder must name the set.
         wanted=re.compile(
-            rf"(?:.*/)?(?:{title}-(?:Train|Dev|Test)|{title}/(?:train|validation|test)(?:-\d{{5}}-of-\d{{5}})?)\.jsonl",
+            rf"(?:.*/)?(?:{title}-(?:Train|Dev|Test)\.jsonl|{title}/(?:train|validation|test){EXPORT})",
             re.IGNORECASE,
         ),
         item=_item,

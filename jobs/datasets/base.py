@@ -52,7 +52,7 @@ class Dataset:
     item: Callable[[Any, File], Item | None]
     task: Callable[[str], str]
     part: Callable[[str], str] = lambda name: shardless(name)
-    records: Callable[[files.Found], tuple[Mapping[str, Any], Iterator[files.Record]]] = files.json_records
+    records: Callable[[files.Found], tuple[Mapping[str, Any], Iterator[files.Record]]] = files.records
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,10 @@ class File:
     name: str
     task: str
     header: Mapping[str, Any]
+
+
+EXPORT = r"(?:-\d{5}-of-\d{5})?\.(?:jsonl|parquet)"
+"""How the names of exports from the Hugging Face hub end: maybe the number of a shard, and the form."""
 
 
 def stem(name: str) -> str:

@@ -30,14 +30,13 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 _EXAMPLES = re.compile(r'"examples"\s*:\s*\[')
 
 _OTHER_FORMS = {
-    ".parquet": 'make JSON lines of it: datasets.Dataset.from_parquet(FILE).to_json("rows.jsonl")',
     ".xlsx": "save it as CSV (UTF-8)",
     ".xls": "save it as CSV (UTF-8)",
     **dict.fromkeys((".gz", ".bz2", ".xz", ".zip", ".tar", ".tgz", ".zst"), "unpack it first"),
 }
 
 Record = tuple[int, Any]
-"""Line and record; a ValueError in a record's place says what is wrong in that line."""
+"""Line (in Parquet: number) and record; a ValueError in a record's place says what is wrong in that line."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +56,16 @@ class Found:
     name: str
 
     def content(self) -> bytes:
-        """All of its bytes.
+        """All bytes of a text file.
 
         Raises:
-            InvalidArgument: It is larger than 2 GiB.
+            InvalidArgument: It is larger than 2 GiB, or Parquet.
             NotFound: It cannot be read.
         """
+        if self.parquet:
+            raise rows.refusal(
+                [(self.shown, f"it is Parquet; make rows of it: nesycd data convert {self.shown} --out rows.jsonl")]
+            )
         with _told(self.shown), self.files.open(self.path, "rb") as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
@@ -76,11 +79,25 @@ class Found:
             InvalidArgument: It is larger than 2 GiB, or UTF-16.
             NotFound: It cannot be read.
         """
+        return io.TextIOWrapper(self.binary(), encoding="utf-8-sig", newline=newline)
+
+    def binary(self) -> Any:
+        """Opens it as bytes.
+
+        Raises:
+            InvalidArgument: It is larger than 2 GiB.
+            NotFound: It cannot be read.
+        """
         with _told(self.shown):
             file = self.files.open(self.path, "rb")
         if (getattr(file, "size", None) or 0) > MAX_BYTES:
             raise rows.refusal([(self.shown, "the file is larger than 2 GiB; take a part of it")])
-        return io.TextIOWrapper(file, encoding="utf-8-sig", newline=newline)
+        return file
+
+    @property
+    def parquet(self) -> bool:
+        """Whether it is Parquet, by its name."""
+        return self.path.casefold().endswith(".parquet")
 
 
 def find(path: str, wanted: re.Pattern[str] | None = None) -> list[Found]:
@@ -127,8 +144,8 @@ def find(path: str, wanted: re.Pattern[str] | None = None) -> list[Found]:
     return taken
 
 
-def json_records(found: Found) -> tuple[Mapping[str, Any], Iterator[Record]]:
-    """Reads a JSON list, JSON lines, or one JSON object with a list "examples".
+def records(found: Found) -> tuple[Mapping[str, Any], Iterator[Record]]:
+    """Reads Parquet, a JSON list, JSON lines, or one JSON object with a list "examples".
 
     Args:
         found: The file.
@@ -136,6 +153,8 @@ def json_records(found: Found) -> tuple[Mapping[str, Any], Iterator[Record]]:
     Returns:
         What stands beside the examples, and the records in order.
     """
+    if found.parquet:
+        return {}, _parquet(found)
     with found.open() as file:
         first, _ = _first_sign(file)
         if first == "[":
@@ -173,6 +192,24 @@ def _csv_lines(found: Found) -> Iterator[Record]:
                 before = reader.line_num
         except csv.Error as error:
             yield reader.line_num, ValueError(f"not CSV ({error}); is a quote left open above?")
+
+
+def _parquet(found: Found) -> Iterator[Record]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        sentence = "Parquet needs pyarrow, which is not installed here: install the extra 'parquet', or make rows of it elsewhere"
+        raise rows.refusal([(found.shown, sentence)]) from None
+    number = 0
+    with found.binary() as file:
+        try:
+            for batch in pyarrow.parquet.ParquetFile(file).iter_batches(1000, use_threads=False):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield number, record
+        except (pyarrow.ArrowException, OSError) as error:
+            yield number + 1, ValueError(f"not Parquet ({str(error).splitlines()[0]:.200})")
 
 
 def _json_lines(found: Found) -> Iterator[Record]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from jobs.datasets.base import Dataset, File, Item, has, text, unknown_form
+from jobs.datasets.base import EXPORT, Dataset, File, Item, has, text, unknown_form
 
 
 def _item(record: Any, file: File) -> Item:
@@ -21,7 +21,7 @@ DATASET = Dataset(
     name="gsm8k",
     title="GSM8K",
     source="https://github.com/openai/grade-school-math",
-    wanted=re.compile(r"(?:.*/)?(?:train|test)(?:-\d{5}-of-\d{5})?\.jsonl"),
+    wanted=re.compile(rf"(?:.*/)?(?:train|test){EXPORT}"),
     item=_item,
     task=lambda name: "gsm8k",
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from jobs.datasets.base import Dataset, File, Item, has, text, unknown_form
+from jobs.datasets.base import EXPORT, Dataset, File, Item, has, text, unknown_form
 
 
 def _item(record: Any, file: File) -> Item | None:
@@ -30,7 +30,7 @@ DATASET = Dataset(
     name="gsm8k-plus",
     title="GSM-Plus",
     source="https://github.com/qtli/GSM-Plus",
-    wanted=re.compile(r"(?:.*/)?[^/]*test(?:mini)?(?:-\d{5}-of-\d{5})?\.jsonl?"),
+    wanted=re.compile(rf"(?:.*/)?[^/]*test(?:mini)?(?:\.json|{EXPORT})"),
     item=_item,
     task=lambda name: "",
 )

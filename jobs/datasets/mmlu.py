@@ -39,7 +39,7 @@ def _part(name: str) -> str:
 
 
 def _records(found: files.Found) -> Any:
-    return files.csv_records(found) if found.name.endswith(".csv") else files.json_records(found)
+    return files.csv_records(found) if found.name.endswith(".csv") else files.records(found)
 
 
 DATASET = Dataset(
@@ -47,7 +47,9 @@ DATASET = Dataset(
     title="MMLU",
     source="https://github.com/hendrycks/test",
     # auxiliary_train has an mc_test.csv, which is no test of a subject "mc".
-    wanted=re.compile(r"(?!(?:.*/)?auxiliary_train[/.-])(?:.*/)?(?:[^/]+_(?:dev|val|test)\.csv|[^/]+\.jsonl)"),
+    wanted=re.compile(
+        r"(?!(?:.*/)?auxiliary_train[/.-])(?:.*/)?(?:[^/]+_(?:dev|val|test)\.csv|[^/]+\.(?:jsonl|parquet))"
+    ),
     item=_item,
     task=_task,
     part=_part,

@@ -83,7 +83,7 @@ def read_table(path: str, form: Literal["", "csv", "jsonl"] = "") -> Table:
         if form == "csv" or (not form and found.name.casefold().endswith((".csv", ".tsv"))):
             header, delimiter = _header(found)
             return Table(found, header, lambda: _csv(found, header, delimiter))
-        records = lambda: files.json_records(found)[1]  # noqa: E731
+        records = lambda: files.records(found)[1]  # noqa: E731
         line, first = next(records(), (1, ValueError("the file has no rows")))
     except UnicodeError:
         rows.decoded(found.content(), path)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,11 +69,59 @@ def test_our_own_rows_are_a_file_with_all_of_the_same_options(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("t.parquet", "JSON lines"), ("t.xlsx", "save it as CSV"), ("t.json.gz", "unpack it first")]
+    ("name", "told"), [("t.xls", "save it as CSV"), ("t.xlsx", "save it as CSV"), ("t.json.gz", "unpack it first")]
 )
 def test_a_file_of_another_form_is_refused_with_what_to_do(tmp_path: Path, name: str, told: str) -> None:
     (tmp_path / name).write_bytes(b"PAR1")
     assert told in refused(str(tmp_path / name), "gsm8k") and told in refused(str(tmp_path / name), "rows")
+
+
+# --- Parquet
+
+
+def parquet(path: Path, *records: dict[str, Any]) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(records)), path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "folder", "name", "record"),
+    [
+        ("gsm8k", "main", "main/test-00000-of-00001.parquet", {"question": "q", "answer": "2\n#### 2"}),
+        ("mmlu", "all", "all/test-00000-of-00001.parquet",
+         {"question": "q", "subject": "anatomy", "choices": ["w", "x", "y", "z"], "answer": 3}),
+        ("arc-easy", "ARC-Easy", "ARC-Easy/test-00000-of-00001.parquet",
+         {"id": "1", "question": "q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "B"}),
+        ("gsm8k-plus", "data", "data/test-00000-of-00001.parquet",
+         {"question": "q", "answer": "7.0", "perturbation_type": "adding operation", "seed_answer": "6"}),
+        ("agieval", "set", "set/agieval-lsat-ar.parquet",
+         {"query": "P. Q: q Answer Choices: (A)a (B)b\nA: Among A through B, the answer is", "choices": ["(A)a", "(B)b"], "gold": [1]}),
+    ],
+)  # fmt: skip
+def test_the_hubs_parquet_files_are_read_as_their_lines_are(
+    tmp_path: Path, dataset: str, folder: str, name: str, record: dict[str, Any]
+) -> None:
+    parquet(tmp_path / "p" / name, record)
+    lines((tmp_path / "l" / name).with_suffix(".jsonl"), record)
+    made, same = (load(Source(path=str(tmp_path / form / folder), dataset=dataset)) for form in "pl")
+    assert made == same and len(made) == 1
+
+
+def test_a_wrong_record_of_parquet_is_told_with_its_number_and_a_wrong_file_with_its_name(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "test.parquet", *[GSM] * 1500, {"question": "q", "answer": "1"})
+    assert f"{path}:1501: 'answer' has no '####'" in refused(path, "gsm8k")
+    (tmp_path / "test.parquet").write_bytes(b"PAR1")
+    assert f"{path}:1: not Parquet (" in refused(path, "gsm8k")
+    assert f"it is Parquet; make rows of it: nesycd data convert {path}" in refused(path, "rows")
+
+
+def test_parquet_without_its_package_is_refused_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "test.parquet").write_bytes(b"PAR1")
+    assert "install the extra 'parquet'" in refused(str(tmp_path / "test.parquet"), "gsm8k")
 
 
 # --- one part of a data set at a time
@@ -254,7 +305,7 @@ def test_a_list_is_read_the_same_in_pieces_of_any_size(texts: list[str], size: i
         file.write(" \n" + content)
     before, files._CHUNK = files._CHUNK, size
     try:
-        _, records = files.json_records(files.find("memory://pieces/list.json")[0])
+        _, records = files.records(files.find("memory://pieces/list.json")[0])
         assert [record["text"] for _, record in records] == texts
     finally:
         files._CHUNK = before
