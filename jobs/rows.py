@@ -80,11 +80,12 @@ def parse(content: bytes, file: str) -> list[DataRow]:
     return rows
 
 
-def refusal(problems: list[tuple[str, str]]) -> InvalidArgument:
-    """The error that tells what is wrong with data: places (``file:line``) and sentences, ten of them at most."""
+def refusal(problems: list[tuple[str, str]], remedy: str = "") -> InvalidArgument:
+    """The error that tells what is wrong with data: places (``file:line``) and sentences, ten of them at most, and what to do."""
     more = f"; and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
     text = "; ".join(f"{place}: {sentence}" for place, sentence in problems[:_MOST_PROBLEMS])
-    return InvalidArgument(f"{text}{more}", reason=INVALID_DATA, violations=problems[:_MOST_PROBLEMS])
+    after = f". {remedy}" if remedy else ""
+    return InvalidArgument(f"{text}{more}{after}", reason=INVALID_DATA, violations=problems[:_MOST_PROBLEMS])
 
 
 def decoded(content: bytes, file: str) -> str:

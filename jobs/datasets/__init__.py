@@ -96,6 +96,9 @@ def _one_part(dataset: Dataset, located: list[files.Found], source: Source) -> N
 
 
 def _rows(dataset: Dataset, located: list[files.Found], source: Source) -> Iterator[DataRow]:
+    remedy = "A source is read as a whole or not at all: correct these records, or take them out of a copy of the file"
+    if len({dataset.task(found.name) for found in located}) > 1:
+        remedy += "; or name the other tasks with `tasks`"
     problems: list[tuple[str, str]] = []
     numbers: dict[tuple[str, str], int] = {}
     seen: dict[str, str] = {}
@@ -106,7 +109,7 @@ def _rows(dataset: Dataset, located: list[files.Found], source: Source) -> Itera
         try:
             header, records = dataset.records(found)
             file = File(found.name, task, header)
-            for line, record in records:
+            for line, record in files.placed(records):
                 place = f"{found.shown}:{line}"
                 number = numbers[task, part] = numbers.get((task, part), -1) + 1
                 try:
@@ -119,7 +122,7 @@ def _rows(dataset: Dataset, located: list[files.Found], source: Source) -> Itera
                 except ValueError as error:
                     problems.append((place, str(error)))
                     if len(problems) >= _MOST_PROBLEMS:
-                        raise rows.refusal(problems) from None
+                        raise rows.refusal(problems, remedy) from None
                     continue
                 if row and not problems:
                     yield row
@@ -127,7 +130,7 @@ def _rows(dataset: Dataset, located: list[files.Found], source: Source) -> Itera
             rows.decoded(found.content(), found.shown)
             raise
     if problems:
-        raise rows.refusal(problems)
+        raise rows.refusal(problems, remedy)
 
 
 def _row(dataset: Dataset, item: Item, number: str) -> DataRow:

@@ -31,7 +31,7 @@ def _item(record: Any, file: File) -> Item:
     if has(asked, "stem", "choices") and isinstance(asked["choices"], list):
         if not all(has(choice, "text", "label") for choice in asked["choices"]):
             raise ValueError("every one of 'choices' needs 'text' and 'label'")
-        question, options = text(asked, "stem"), [text(choice, "text") for choice in asked["choices"]]
+        question, options = text(asked, "stem"), [text(choice, "text", empty=True) for choice in asked["choices"]]
         labels = [text(choice, "label") for choice in asked["choices"]]
     elif isinstance(asked, str) and has(record.get("choices"), "text", "label"):
         question, options, labels = asked, texts(record["choices"], "text"), texts(record["choices"], "label")

@@ -94,15 +94,22 @@ def has(record: Any, *names: str) -> bool:
     return isinstance(record, Mapping) and all(name in record for name in names)
 
 
-def text(record: Mapping[str, Any], name: str) -> str:
+def text(record: Mapping[str, Any], name: str, *, empty: bool = False) -> str:
     """A field that must be text.
 
+    Args:
+        record: What has the field.
+        name: The field.
+        empty: Whether there may be nothing in it.
+
     Raises:
-        ValueError: It is something else.
+        ValueError: It is something else, or empty.
     """
     value = record[name]
     if not isinstance(value, str):
-        raise ValueError(f"{name!r} must be text, not {type(value).__name__}")
+        raise ValueError(f"{name!r} must be text, not {'null' if value is None else type(value).__name__}")
+    if not value.strip() and not empty:
+        raise ValueError(f"{name!r} is empty")
     return value.strip()
 
 

@@ -24,9 +24,9 @@ def _item(record: Any, file: File) -> Item | None:
         scores = record["target_scores"]
         if not isinstance(scores, Mapping):
             raise ValueError("'target_scores' must be an object of option and score")
-        return _choice(file.task, before + text(record, "input"), scores)
+        return _choice(file.task, before + text(record, "input", empty=True), scores)
     if has(record, "input", "target"):
-        return _open(file.task, before + text(record, "input"), record["target"], "target")
+        return _open(file.task, before + text(record, "input", empty=True), record["target"], "target")
     if has(record, "inputs", "targets"):
         options = texts(record, "multiple_choice_targets") if has(record, "multiple_choice_targets") else []
         if not options:
@@ -44,15 +44,17 @@ def _item(record: Any, file: File) -> Item | None:
 
 def _open(task: str, question: str, target: Any, field: str) -> Item:
     first = target[0] if isinstance(target, list) and target else target
-    if not isinstance(first, (str, int, float)):
-        raise ValueError(f"{field!r} must be text or a list of texts")
+    if not isinstance(first, (str, int, float)) or not str(first).strip():
+        raise ValueError(f"{field!r} must be text or a list that begins with one")
     return Item(task, question, str(first).strip())
 
 
 def _choice(task: str, question: str, scores: Mapping[str, Any]) -> Item | None:
     if not all(isinstance(score, (int, float)) for score in scores.values()):
         raise ValueError("every option needs a number as its score")
-    best = max(scores.values(), default=0)
+    if not scores:
+        raise ValueError("'target_scores' has no option")
+    best = max(scores.values())
     if list(scores.values()).count(best) > 1:
         return None
     if not 2 <= len(scores) <= 26:

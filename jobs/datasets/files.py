@@ -176,6 +176,14 @@ def records(found: Found) -> tuple[Mapping[str, Any], Iterator[Record]]:
     return {}, _json_lines(found)
 
 
+def placed(records: Iterator[Record]) -> Iterator[tuple[str, Any]]:
+    """Records with the place where a person finds them: the line, and a record's number where several stand in one line."""
+    before = 0
+    for number, (line, record) in enumerate(records, 1):
+        yield f"{line} (record {number})" if line == before else str(line), record
+        before = line
+
+
 def csv_records(found: Found) -> tuple[Mapping[str, Any], Iterator[Record]]:
     """Reads a CSV file without a header: each record is a list of texts."""
     return {}, _csv_lines(found)

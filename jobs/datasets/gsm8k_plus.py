@@ -18,7 +18,8 @@ def _item(record: Any, file: File) -> Item | None:
     answer = record["answer"]
     if isinstance(answer, (int, float)) and not isinstance(answer, bool):
         answer = str(answer)
-    if answer is None or (isinstance(answer, str) and answer.strip().casefold() in ("none", "")):
+    # Not a number: what some exports make of null.
+    if answer is None or (isinstance(answer, str) and answer.strip().casefold() in ("none", "nan", "")):
         return None
     if not isinstance(answer, str):
         raise ValueError(f"'answer' must be text or a number, not {type(answer).__name__}")

@@ -18,7 +18,7 @@ def _item(record: Any, file: File) -> Item | None:
     half = text(record, "type").partition("_")[0].casefold()
     if half not in ("gsm", "math"):
         raise ValueError(f"'type' must begin with GSM_ or MATH_, not {text(record, 'type')!r:.40}")
-    answer = text(record, "response").rpartition("The answer is:")
+    answer = text(record, "response", empty=True).rpartition("The answer is:")
     return Item(half, text(record, "query"), answer[2].strip()) if answer[1] and answer[2].strip() else None
 
 

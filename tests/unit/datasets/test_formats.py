@@ -99,6 +99,7 @@ def test_gsm_plus_has_a_task_for_each_kind_of_change_and_leaves_out_what_has_no_
                 "answer": 7,
                 "perturbation_type": "integer-decimal-fraction conversion",
             },
+            {"question": "q5", "solution": "s", "answer": float("nan"), "perturbation_type": "critical thinking"},
         ],
     )
     items = read(path, "gsm8k-plus")

@@ -229,6 +229,45 @@ def test_no_file_whatever_is_in_it_ends_in_anything_but_a_clear_refusal(
     assert str(path) in refused(str(path), dataset)
 
 
+def test_records_that_share_a_line_are_told_by_their_number_and_repeated_ids_among_them(tmp_path: Path) -> None:
+    path = tmp_path / "navigate.json"
+    path.write_text(json.dumps({"examples": [{"input": "q", "target": "a"}, {"input": "q", "target": " "}]}))
+    assert f"{path}:1 (record 2): 'target' is empty" in refused(str(path), "bbh")
+    path = tmp_path / "ARC-Easy-Test.jsonl"
+    path.write_text(json.dumps([ARC, ARC]))
+    assert f"'arc-easy/arc-easy/1' stands in {path}:1 already" in refused(str(path), "arc-easy")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name", "record", "told"),
+    [
+        ("bbh", "navigate.json", BBH | {"target": ""}, "'target' is empty"),
+        ("gsm8k", "test.jsonl", GSM | {"question": None}, "'question' must be text, not null"),
+        ("metamathqa", "MetaMathQA.json", META | {"query": ""}, "'query' is empty"),
+        ("mmlu", "test.jsonl", MMLU | {"choices": ["w", None]}, "'choices' must be a list of texts"),
+        ("bb-sub", "odd.json", BBH | {"target": []}, "'target' must be text or a list that begins with one"),
+        ("bb-sub", "odd.json", {"input": "q", "target_scores": {}}, "'target_scores' has no option"),
+        ("agieval", "sat-math.jsonl", AGI | {"label": None, "answer": "2"}, "'label' must be text, not null"),
+        ("gsm8k-plus", "test.jsonl", PLUS | {"perturbation_type": " "}, "'perturbation_type' is empty"),
+        ("arc-easy", "ARC-Easy-Test.jsonl", ARC | {"answerKey": ""}, "'answerKey' is empty"),
+    ],
+)
+def test_a_field_is_told_by_the_name_that_its_makers_gave_it_with_what_to_do(
+    tmp_path: Path, dataset: str, name: str, record: dict[str, Any], told: str
+) -> None:
+    path = lines(tmp_path / "there" / name, record)
+    text = refused(path, dataset)
+    assert f"{path}:1: {told}" in text and "correct these records, or take them out of a copy of the file" in text
+    assert "`tasks`" not in text
+
+
+def test_where_tasks_are_files_a_wrong_one_may_be_left_out_and_that_is_said(tmp_path: Path) -> None:
+    lines(tmp_path / "navigate.json", BBH)
+    lines(tmp_path / "snarks.json", {"input": "q"})
+    assert "; or name the other tasks with `tasks`" in refused(str(tmp_path), "bbh")
+    assert len(load(Source(path=str(tmp_path), dataset="bbh", tasks=["navigate"]))) == 1
+
+
 def test_wrong_options_scores_and_labels_are_told(tmp_path: Path) -> None:
     arc = {
         "id": "1",
