@@ -47,7 +47,9 @@ def data() -> None:
     "--id", "row_id", default="", metavar="COLUMN", help="The column with an id; rows are numbered without one."
 )
 @click.option("--task", default="", metavar="COLUMN", help="The column with the task.")
-@click.option("--options", default="", metavar="COLUMN", help="The column with a list of options.")
+@click.option(
+    "--options", default="", metavar="COLUMNS", help="The column with a list of options, or one for each: A,B,C,D."
+)
 @click.option("--task-name", default="", metavar="NAME", help="The task of all rows. Default: the file's name.")
 @click.option("--tasks", default="", metavar="NAMES", help="Only these tasks, separated by commas.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many rows; tasks take turns.")
@@ -154,7 +156,8 @@ def _tell_columns(own: table.Table, columns: table.Columns, given: table.Columns
     guessed = [f"{what} = {name!r}" for what, name in vars(columns).items() if name and not getattr(given, what)]
     if guessed:
         _say(f"Columns that were guessed: {', '.join(guessed)}")
-    unused = [name for name in own.columns if name and name not in vars(columns).values()]
+    used = columns.used(own.columns)
+    unused = [name for name in own.columns if name and name not in used]
     if unused:
         _say(f"Columns that are not used: {', '.join(unused[:30])}")
     if not columns.task and not task_name:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from itertools import islice
+from typing import Any, Literal, TextIO
 
 from jobs import rows
 from jobs.datasets import files
-from jobs.datasets.base import letter, stem, with_options
+from jobs.datasets.base import stem
+from jobs.datasets.options import absent, choose_option, one_each, read_options
 from jobs.rows import DataRow
 
 _KNOWN_NAMES = {
@@ -31,6 +34,8 @@ _KNOWN_NAMES = {
     "options": ("options", "choices"),
 }
 _DELIMITERS = (",", ";", "\t", "|")
+_PEEKED = 1000  # records whose fields count as columns; the first may lack one that later ones have
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Columns:
         answer: The right answer.
         id: An id; without one, rows are numbered.
         task: The family of the question; without one, all rows are of one task.
-        options: A column with a list of options.
+        options: A column with a list of options, or a column for each option, separated by commas.
     """
 
     question: str = ""
@@ -51,6 +56,16 @@ class Columns:
     task: str = ""
     options: str = ""
 
+    def used(self, there: Sequence[str]) -> list[str]:
+        """The names of all columns that are used, of those that there are."""
+        return [self.question, self.answer, self.id, self.task, *self.option_columns(there)]
+
+    def option_columns(self, there: Sequence[str]) -> list[str]:
+        """The columns with options: none, one with all of them, or one for each."""
+        if not self.options or self.options in there:
+            return [self.options] if self.options else []
+        return [name.strip() for name in self.options.split(",")]
+
 
 @dataclass(frozen=True)
 class Table:
@@ -58,7 +73,7 @@ class Table:
 
     Attributes:
         found: The file.
-        columns: The names of its columns: the header, or the fields of the first record.
+        columns: The names of its columns: the header, or the fields of the first records.
         records: Reads the records with their lines; a ValueError in a record's place says what is wrong.
     """
 
@@ -72,7 +87,8 @@ def read_table(path: str, form: Literal["", "csv", "jsonl"] = "") -> Table:
 
     Args:
         path: A local path or an fsspec URL.
-        form: "csv" or "jsonl" (also a JSON list); "" goes by the file's ending: .csv and .tsv are CSV, all else is JSON.
+        form: "csv" or "jsonl" (also a JSON list); "" goes by the file's ending: .csv and .tsv are CSV, .parquet is Parquet, all
+            else is JSON.
 
     Raises:
         NotFound: Reason DATA_NOT_FOUND.
@@ -84,14 +100,18 @@ def read_table(path: str, form: Literal["", "csv", "jsonl"] = "") -> Table:
             header, delimiter = _header(found)
             return Table(found, header, lambda: _csv(found, header, delimiter))
         records = lambda: files.records(found)[1]  # noqa: E731
-        line, first = next(records(), (1, ValueError("the file has no rows")))
+        peeked = list(islice(records(), _PEEKED)) or [(1, ValueError("the file has no rows"))]
     except UnicodeError:
         rows.decoded(found.content(), path)
         raise
+    line, first = peeked[0]
     if not isinstance(first, Mapping):
         sentence = str(first) if isinstance(first, ValueError) else "not a JSON object with a field for each column"
+        if sentence.startswith("not JSON"):
+            sentence += "; CSV in a file of another ending is read with --dataset csv"
         raise rows.refusal([(f"{path}:{line}", sentence)])
-    return Table(found, [str(name) for name in first], records)
+    columns = dict.fromkeys(str(name) for _, record in peeked if isinstance(record, Mapping) for name in record)
+    return Table(found, list(columns), records)
 
 
 def choose(table: Table, given: Columns) -> Columns:
@@ -104,13 +124,18 @@ def choose(table: Table, given: Columns) -> Columns:
     for field in fields(Columns):
         wanted = getattr(given, field.name)
         if wanted:
-            if wanted not in table.columns:
-                raise rows.refusal([(table.found.shown, f"there is no column {wanted!r}; there are {_names(table)}")])
+            named = given.option_columns(table.columns) if field.name == "options" else [wanted]
+            for name in named:
+                if name not in table.columns:
+                    sentence = f"there is no column {name!r}; there are {_names(table)}"
+                    raise rows.refusal([(table.found.shown, sentence)])
             chosen[field.name] = wanted
             continue
-        taken = {name for name in (*chosen.values(), *(getattr(given, f.name) for f in fields(Columns))) if name}
+        taken = {*chosen.values(), *given.used(table.columns)}
         by_name = {name.strip().casefold(): name for name in reversed(table.columns) if name not in taken}
         chosen[field.name] = next((by_name[name] for name in _KNOWN_NAMES[field.name] if name in by_name), "")
+        if field.name == "options" and not chosen["options"]:
+            chosen["options"] = ",".join(one_each([name for name in table.columns if name not in taken]))
     for name in ("question", "answer"):
         if not chosen[name]:
             sentence = f"no column looks like the {name}; name it with --{name} COLUMN. The columns are {_names(table)}"
@@ -132,13 +157,14 @@ def to_rows(table: Table, columns: Columns, task_name: str = "") -> list[DataRow
     task_name = task_name or stem(table.found.name)
     made: list[DataRow] = []
     problems: list[tuple[str, str]] = []
-    seen: dict[str, int] = {}
+    seen: dict[str, str] = {}
+    option_columns = columns.option_columns(table.columns)
     try:
-        for number, (line, record) in enumerate(table.records()):
+        for number, (line, record) in enumerate(files.placed(table.records())):
             try:
                 if isinstance(record, ValueError):
                     raise record
-                row = _row(record, columns, task_name, f"{stem(table.found.name)}-{number}")
+                row = _row(record, columns, option_columns, task_name, f"{stem(table.found.name)}-{number}")
                 if seen.setdefault(row.row.id, line) != line:
                     raise ValueError(
                         f"id {row.row.id!r} stands in line {seen[row.row.id]} already; name another column with --id"
@@ -186,12 +212,12 @@ def same_question(item: DataRow) -> str:
     return " ".join(item.row.question.split()).casefold()
 
 
-def _row(record: Any, columns: Columns, task_name: str, number: str) -> DataRow:
+def _row(record: Any, columns: Columns, option_columns: Sequence[str], task_name: str, number: str) -> DataRow:
     if not isinstance(record, Mapping):
         raise ValueError("not a JSON object with a field for each column")
     question, answer = _text(record, columns.question), _text(record, columns.answer)
-    if columns.options and record.get(columns.options):
-        question, answer = _chosen(question, record[columns.options], answer, columns)
+    if options := read_options(record, option_columns):
+        question, answer = choose_option(question, options, answer)
     return rows.checked(
         {
             "id": _text(record, columns.id) if columns.id else number,
@@ -204,7 +230,7 @@ def _row(record: Any, columns: Columns, task_name: str, number: str) -> DataRow:
 
 def _text(record: Mapping[str, Any], column: str) -> str:
     value = record.get(column)
-    if value is None:
+    if absent(value):
         raise ValueError(f"there is no {column!r}")
     if isinstance(value, (Mapping, list)):
         raise ValueError(
@@ -213,33 +239,13 @@ def _text(record: Mapping[str, Any], column: str) -> str:
     return str(value).strip()
 
 
-def _chosen(question: str, options: Any, answer: str, columns: Columns) -> tuple[str, str]:
-    """A question with options: they become lines with letters, and the answer the letter of one of them."""
-    labels: list[str] = []
-    if isinstance(options, Mapping) and isinstance(options.get("text"), list):
-        labels, options = [str(label) for label in options.get("label", [])], options["text"]
-    if not isinstance(options, list) or not all(isinstance(one, (str, int, float)) for one in options):
-        raise ValueError(f"{columns.options!r} must be a list of texts")
-    said = [str(one).strip() for one in options]
-    bare = answer.strip("() ")
-    if bare in labels:
-        place = labels.index(bare)
-    elif said.count(answer) == 1:
-        place = said.index(answer)
-    elif len(bare) == 1 and 0 <= ord(bare.upper()) - ord("A") < len(said):
-        place = ord(bare.upper()) - ord("A")
-    else:
-        raise ValueError(
-            f"the answer {answer!r:.60} is neither the letter nor the text of one of the {len(said)} options"
-        )
-    return with_options(question, said), letter(place)
-
-
 def _header(found: files.Found) -> tuple[list[str], str]:
     with found.open(newline="") as file:
-        line = file.readline(files.MAX_RECORD)
-    delimiter = max(_DELIMITERS, key=line.count)
-    header = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+        # What stands in quotes is text: neither its delimiters nor its line ends count.
+        line = next(iter(_QUOTED.sub("", file.read(files.MAX_RECORD)).splitlines()), "")
+        delimiter = max(_DELIMITERS, key=line.count)
+        file.seek(0)
+        header = [cell.strip() for cell in next(_reader(file, delimiter), [])]
     if not any(header):
         raise rows.refusal([(f"{found.shown}:1", "the file is empty; its first line must name the columns")])
     twice = sorted({name for name in header if name and header.count(name) > 1})
@@ -250,13 +256,15 @@ def _header(found: files.Found) -> tuple[list[str], str]:
 
 def _csv(found: files.Found, header: Sequence[str], delimiter: str) -> Iterator[files.Record]:
     with found.open(newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter)
+        reader = _reader(file, delimiter)
         before = 0
         try:
             for number, cells in enumerate(reader):
                 line, before = before + 1, reader.line_num
                 if number == 0 or not any(cell.strip() for cell in cells):
                     continue
+                while len(cells) > len(header) and not cells[-1].strip():
+                    cells.pop()
                 if len(cells) > len(header):
                     yield (
                         line,
@@ -267,7 +275,16 @@ def _csv(found: files.Found, header: Sequence[str], delimiter: str) -> Iterator[
                 else:
                     yield line, dict(zip(header, cells, strict=False))
         except csv.Error as error:
-            yield reader.line_num, ValueError(f"not CSV ({error}); is a quote left open above?")
+            yield (
+                before + 1,
+                ValueError(f"not CSV ({error}); is a quote in this row left open, or text behind a closing one?"),
+            )
+
+
+def _reader(file: TextIO, delimiter: str) -> Any:
+    """Reads CSV strictly: otherwise a quote that is left open takes all further rows into its cell, and nobody is told."""
+    csv.field_size_limit(files.MAX_RECORD)
+    return csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
 
 
 def _names(table: Table) -> str:

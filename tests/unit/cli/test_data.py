@@ -41,6 +41,16 @@ def test_a_csv_becomes_training_and_test_rows_that_a_run_accepts() -> None:
     assert invoke("check", "train.jsonl", "test.jsonl").exit_code == 0
 
 
+def test_options_in_columns_are_told_as_used() -> None:
+    Path("questions.csv").write_text("question,A,B,C,why,answer\nWho?,owl,cat,dog,x,B\n")
+    result = invoke("convert", "questions.csv", "--out", "-")
+    assert json.loads(result.stdout)["question"] == "Who?\nOptions:\n(A) owl\n(B) cat\n(C) dog"
+    assert "options = 'A,B,C'" in result.stderr and "Columns that are not used: why\n" in result.stderr
+    result = invoke("convert", "questions.csv", "--out", "-", "--options", "A,B")
+    assert json.loads(result.stdout)["question"] == "Who?\nOptions:\n(A) owl\n(B) cat"
+    assert "Columns that are not used: C, why\n" in result.stderr
+
+
 def test_a_public_data_set_is_converted_by_name() -> None:
     Path("bbh").mkdir()
     Path("bbh/navigate.json").write_text(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,6 +36,10 @@ def row(row_id: str, question: str, answer: str = "1", task: str = "t") -> DataR
         ("q.csv", 'Question,ANSWER,Topic\n"How many?","30",legs\n'),
         ("q.jsonl", '{"question": "How many?", "answer": 30, "topic": "legs"}\n'),
         ("q.json", '[\n {"question": "How many?", "answer": "30", "topic": "legs"}\n]\n'),
+        ("q.csv", 'question, answer, topic\n"How many?", "30", "legs"\n'),
+        ("q.csv", "question,answer,topic,,\nHow many?,30,legs,,,\n"),
+        ("q.csv", 'question;answer;topic;"a note, with, commas\nin two lines"\nHow many?;30;legs;"x\ny"\n'),
+        ("q.csv", "question,answer,topic,note\nHow many?,30,legs," + "x" * 200_000 + "\n"),
         ("q.jsonl", '\ufeff{"prompt": "How many?", "target": "30", "category": "legs"}\r\n'),
     ],
 )
@@ -71,6 +78,11 @@ def test_what_cannot_be_guessed_is_asked_for_with_the_columns_there_are(tmp_path
         ("q.csv", "question,answer\na\n", "q.csv:2: there is no 'answer'"),
         ("q.csv", 'question,answer\n"a\nb",\n', "q.csv:2: 'answer' is empty"),
         ("q.jsonl", "", "q.jsonl:1: the file has no rows"),
+        ("q.csv", 'question,answer\na,b\nc,"d\ne,f\n', "q.csv:3: not CSV (unexpected end of data); is a quote in this row left open"),
+        ("q.csv", 'question,answer\n"a" and b,c\n', "q.csv:2: not CSV"),
+        ("q.txt", "question,answer\na,b\n", "CSV in a file of another ending is read with --dataset csv"),
+        ("q.jsonl", '{"question": "a", "answer": NaN}', "q.jsonl:1: there is no 'answer'"),
+        ("q.json", '[{"id": 1, "question": "a", "answer": "b"}, {"id": 1, "question": "c", "answer": "d"}]', "q.json:1 (record 2): id '1' stands in line 1 already"),
         ("q.jsonl", "nonsense", "q.jsonl:1: not JSON"),
         ("q.jsonl", "[1]", "q.jsonl:1: not a JSON object"),
         ("q.jsonl", '{"question": "a", "answer": ["b"]}', "q.jsonl:1: 'answer' must be text or a number, not a list"),
@@ -91,6 +103,14 @@ def test_a_file_that_is_not_utf8_is_told_with_the_line(tmp_path: Path) -> None:
         read(tmp_path / "q.csv")
 
 
+def csv_of(path: Path, *records: dict[str, str]) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(records[0]))
+        writer.writeheader()
+        writer.writerows(records)
+    return path
+
+
 @pytest.mark.parametrize(
     ("options", "answer", "right"),
     [
@@ -99,19 +119,87 @@ def test_a_file_that_is_not_utf8_is_told_with_the_line(tmp_path: Path) -> None:
         (["owl", "cat"], "(b)", "(B)"),
         ({"text": ["owl", "cat"], "label": ["1", "2"]}, "2", "(B)"),
         ([10, 20], "20", "(B)"),
+        ([3, 2], "2", "(B)"),
+        ({"A": "owl", "B": "cat"}, "B", "(B)"),
+        ({"1": "2", "2": "3"}, 2, "(B)"),
+        ([{"label": "A", "text": "owl"}, {"label": "B", "text": "cat"}], "cat", "(B)"),
+        (["A) owl", "B) cat"], "cat", "(B)"),
+        (["(A)owl", "(B)cat"], "(B)cat", "(B)"),
+        ("A) owl; B) cat", "B", "(B)"),
+        ("A. owl\nB. cat", "cat", "(B)"),
+        ("(A) owl (B) cat", "(B)", "(B)"),
+        ("a) the B. movie, a) b) cat", "b", None),
+        ("owl\ncat", "cat", "(B)"),
+        ('["owl", "cat"]', "cat", "(B)"),
+        ("['owl', 'cat']", "cat", "(B)"),
     ],
 )
-def test_options_become_lines_with_letters(tmp_path: Path, options: object, answer: str, right: str) -> None:
+def test_options_become_lines_with_letters(tmp_path: Path, options: object, answer: object, right: str | None) -> None:
     path = tmp_path / "q.jsonl"
     path.write_text(json.dumps({"question": "Who?", "choices": options, "answer": answer}))
+    if right is None:
+        with pytest.raises(InvalidArgument, match="must be a list of texts, or text such as"):
+            read(path)
+        return
     made = read(path)[0].row
     assert made.answer == right and made.question.startswith("Who?\nOptions:\n(A) ")
+    assert "A)" not in made.question.replace("(A) ", "", 1) and made.question.count("\n") == 3
 
 
-def test_an_answer_that_is_none_of_the_options_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", ["ABC", ["option_a", "option_b", "option_c"], ["Choice 1", "Choice 2", "Choice 3"]])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_column_for_each_option_is_found_or_named(tmp_path: Path, names: list[str], named: bool) -> None:
+    cells = [("owl", "cat", "dog", "cat"), ("owl", "cat", "", names[1]), ("", "", "", "an owl"), ("x", "y", "z", "B")]
+    path = csv_of(
+        tmp_path / "q.csv",
+        *({"question": f"Who {n}?"} | dict(zip([*names, "answer"], row, strict=True)) for n, row in enumerate(cells)),
+    )
+    made = read(path, Columns(options=", ".join(names)) if named else Columns())
+    assert [item.row.question for item in made[:3]] == [
+        "Who 0?\nOptions:\n(A) owl\n(B) cat\n(C) dog", "Who 1?\nOptions:\n(A) owl\n(B) cat", "Who 2?",
+    ]  # fmt: skip
+    assert [item.row.answer for item in made] == ["(B)", "(B)", "an owl", "(B)"]
+
+
+def test_a_column_that_is_named_and_not_there_is_told_and_so_is_a_gap_in_the_options(tmp_path: Path) -> None:
+    path = csv_of(tmp_path / "q.csv", {"question": "Who?", "A": "owl", "B": "", "C": "cat", "answer": "C"})
+    with pytest.raises(InvalidArgument, match="there is no column 'D'; there are 'question', 'A'"):
+        read(path, Columns(options="A,B,C,D"))
+    with pytest.raises(InvalidArgument, match=r"q\.csv:2: 'B' is empty, but 'C' is not"):
+        read(path)
+
+
+def test_a_field_that_the_first_record_lacks_is_a_column_too(tmp_path: Path) -> None:
     path = tmp_path / "q.jsonl"
-    path.write_text(json.dumps({"question": "Who?", "choices": ["owl", "cat"], "answer": 1}))
-    with pytest.raises(InvalidArgument, match="the answer '1' is neither the letter nor the text"):
+    first, second = {"question": "q", "answer": "1"}, {"question": "q", "answer": "B", "options": ["x", "y"]}
+    path.write_text(json.dumps(first) + "\n" + json.dumps(second))
+    assert read(path)[1].row.question == "q\nOptions:\n(A) x\n(B) y"
+
+
+def test_parquet_of_ones_own_is_read_too(tmp_path: Path) -> None:
+    table = pyarrow.Table.from_pylist([{"question": "Who?", "answer": "cat", "choices": ["owl", "cat"], "n": None}])
+    pyarrow.parquet.write_table(table, tmp_path / "q.parquet")
+    assert read(tmp_path / "q.parquet")[0].row.answer == "(B)"
+
+
+@pytest.mark.parametrize(
+    ("choices", "answer", "told"),
+    [
+        (["owl", "cat"], "dog", "the answer 'dog' is neither the letter nor the text"),
+        (["owl", "cat"], 1, "the answer '1' is neither the letter nor the text of one of the 2 options; a number is not taken"),
+        (["B", "A"], "B", r"the answer 'B' may mean \(A\) or \(B\)"),
+        (["owl", "owl"], "owl", r"the answer 'owl' may mean \(A\) or \(B\)"),
+        (["owl"], "owl", "there are 1 options"),
+        (["owl", None], "owl", "must be a list of texts"),
+        ("owl|cat", "owl", "with a column for each option: --options A,B,C"),
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_none_of_the_options_or_two_is_told(
+    tmp_path: Path, choices: object, answer: object, told: str
+) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_text(json.dumps({"question": "Who?", "choices": choices, "answer": answer}))
+    with pytest.raises(InvalidArgument, match=told):
         read(path)
 
 
