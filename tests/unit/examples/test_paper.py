@@ -11,6 +11,7 @@ import pytest
 from cli.specs import load_spec
 from jobs.artifacts import Artifacts
 from jobs.datasets import DATASETS
+from jobs.datasets.agieval import SETS
 from jobs.datasets.descriptions import describe
 from jobs.estimate import estimate
 from jobs.spec import RunSpec, parse
@@ -24,6 +25,26 @@ STUDENTS = {
     "qwen2-0.5b": (2e-4, 4096),
     "qwen2-1.5b": (1e-4, 4096),
     "qwen2-7b": (1e-4, 4096),
+}
+# What the data sets of the specs consist of, but for BBH (whose tasks descriptions.py knows) and BB-sub (whose tasks are the user's).
+TASKS = {
+    "metamathqa": ["gsm", "math"],
+    "mmlu": """abstract_algebra anatomy astronomy business_ethics clinical_knowledge college_biology college_chemistry
+        college_computer_science college_mathematics college_medicine college_physics computer_security conceptual_physics
+        econometrics electrical_engineering elementary_mathematics formal_logic global_facts high_school_biology
+        high_school_chemistry high_school_computer_science high_school_european_history high_school_geography
+        high_school_government_and_politics high_school_macroeconomics high_school_mathematics high_school_microeconomics
+        high_school_physics high_school_psychology high_school_statistics high_school_us_history high_school_world_history
+        human_aging human_sexuality international_law jurisprudence logical_fallacies machine_learning management marketing
+        medical_genetics miscellaneous moral_disputes moral_scenarios nutrition philosophy prehistory professional_accounting
+        professional_law professional_medicine professional_psychology public_relations security_studies sociology
+        us_foreign_policy virology world_religions""".split(),
+    "gsm8k": ["gsm8k"],
+    "agieval": list(SETS),
+    "gsm8k-plus": """numerical_substitution digit_expansion integer_decimal_fraction_conversion adding_operation reversing_operation
+        problem_understanding distraction_insertion""".split(),
+    "arc-easy": ["arc-easy"],
+    "arc-challenge": ["arc-challenge"],
 }
 
 
@@ -69,9 +90,15 @@ def test_a_spec_reads_the_papers_data_from_the_folder_beside_it(student: str) ->
     assert {source.dataset for source in sources} - {"rows"} == set(DATASETS) - {"bbh"}
     assert sum("bbh" in source.path for source in sources) == 2
     assert len(spec.data.sources("test")) == 7
-    assert len(spec.student.task_descriptions) == 27
-    for task, text in spec.student.task_descriptions.items():
-        assert describe("bbh", task) == text
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_a_spec_describes_every_task_that_is_known_and_as_the_command_does(student: str) -> None:
+    told = read(student).student.task_descriptions
+    tasks = TASKS | {"bbh": list(told)[:27]}  # the first lines of the spec
+    assert sum(map(len, tasks.values())) == len(told) == 104
+    assert told == {task: describe(dataset, task) for dataset, names in tasks.items() for task in names}
+    assert len({told[task] for task in tasks["bbh"]}) == 27  # a line of its own each, none the data set's
 
 
 def test_a_dry_run_says_what_the_papers_run_takes_without_any_weights(tmp_path: Path) -> None:
