@@ -182,6 +182,9 @@ def _write(path: str, items: Sequence[DataRow], source: str) -> None:
     target = Path(path)
     if target.exists() and Path(source).exists() and target.samefile(source):
         raise Problem(f"{path} is the input itself; choose another file for --out")
+    if target.exists() and not target.is_file():  # /dev/null is written to, not replaced
+        target.write_text(text, encoding="utf-8")
+        return
     part = target.with_name(f"{target.name}.part")
     part.write_text(text, encoding="utf-8")
     os.replace(part, target)

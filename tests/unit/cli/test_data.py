@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,15 @@ def test_a_csv_becomes_training_and_test_rows_that_a_run_accepts() -> None:
     assert [len(part) for part in made] == [8, 2]
     assert made[0][0].row.task == "questions"
     assert invoke("check", "train.jsonl", "test.jsonl").exit_code == 0
+
+
+def test_what_is_no_file_is_written_to_and_never_replaced() -> None:
+    own_file(1)
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert invoke("convert", "questions.csv", "--out", "pipe").exit_code == 0
+    assert json.loads(os.read(reader, 1000))["answer"] == "10" and Path("pipe").is_fifo()
+    os.close(reader)
 
 
 def test_options_in_columns_are_told_as_used() -> None:
