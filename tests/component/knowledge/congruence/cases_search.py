@@ -234,6 +234,7 @@ async def case_a_score_is_explained_on_request(kb: Base) -> None:
     assert not any(result.explanation for result in found)
 
 
+@scores_within(0.2)
 async def case_feedback_weighs(kb: Base) -> None:
     entries = await kb.fill(["owl first", "owl second", "owl third"])
     await kb.feed_back(entries[0].name, harmful=8)

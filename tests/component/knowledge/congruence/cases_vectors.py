@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nesycd.knowledge.v1 import knowledge_pb2 as pb
 
-from tests.component.knowledge.congruence.backends import Base
+from tests.component.knowledge.congruence.backends import Base, scores_within
 from tests.component.knowledge.congruence.cases_search import corpus
 from tests.embeddings import DIMENSION
 
@@ -109,6 +109,7 @@ async def case_minimum_scores_hold_for_every_mode(kb: Base) -> None:
     assert await kb.search("eagle", mode=VECTOR, minimum_score=2.0) == []
 
 
+@scores_within(0.2)
 async def case_feedback_weighs_in_every_mode(kb: Base) -> None:
     entries = await kb.fill(TEXTS)
     await kb.feed_back(entries[0].name, harmful=20)
