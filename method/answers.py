@@ -9,23 +9,30 @@ from method.values import TASK_TYPES, bare_value, canonical
 _ANSWER = r"answer(?:\s+to\s+(?:the|this|your)\s+(?:question|problem))?"
 _IS = r"(?:is|are|was|will\s+be|should\s+be|must\s+be|would\s+be)\b(?!\s*:?\s*not\s+(?:clear|known|given))"
 _BEST = r"(?:final|correct|right|best|most\s+(?:appropriate|likely|accurate))"
-_ANSWER_IS = rf"the\s+(?:{_BEST}\s+)?{_ANSWER}\s+{_IS}"
+_ANSWER_IS = rf"(?:the|my)\s+(?:{_BEST}\s+)?{_ANSWER}\s+{_IS}"
 # GSM8K's mark; a value must follow it, or it is a heading.
-_HASHES = r"(?:^|\n)\s*####[ \t]*(?=(?:[^\sA-Za-z]*\d\S*|\(?[A-Z]\)?|yes|no|true|false|valid|invalid)\s*(?:\n|$)|[^\sA-Za-z]*\d\S*[ \t]+[A-Za-z]+\s*$)"
+_VALUE = r"[^\sA-Za-z\d]{0,9}\d\S{0,60}"
+_HASHES = rf"(?:^|\n)[ \t]*####[ \t]*(?=(?:{_VALUE}|\(?[A-Z]\)?|yes|no|true|false|valid|invalid)[ \t]*(?:\n|$)|{_VALUE}(?:[ \t]+[A-Za-z]+){{1,4}}\s*$)"
 # A closing sentence ("So the answer is 5.") outranks a passing mention ("suppose the answer is 5").
 _CLOSING = re.compile(
     rf"\b(?:therefore|thus|hence|so|in\s+conclusion)\s*,?\s*{_ANSWER_IS}"
-    rf"|\bthe\s+{_BEST}\s+(?:{_ANSWER}|option|choice)\s+{_IS}|{_HASHES}|\\boxed(?=\{{)",
+    rf"|\bthe\s+{_BEST}\s+(?:{_ANSWER}|option|choice)\s+{_IS}|{_HASHES}|\\boxed(?=\{{)|<answer>",
     re.IGNORECASE,
 )
-_MENTION = re.compile(rf"\b{_ANSWER_IS}", re.IGNORECASE)
+# In a sentence, as a label ("Answer: 5") and as a heading; the last one counts.
+_MENTION = re.compile(
+    rf"\b{_ANSWER_IS}"
+    rf"|(?:(?:^|\n)[^\w\n]*|[.!]\s[*_]{{0,3}})(?:(?:the|my)\s+)?(?:{_BEST}\s+)?(?:ans(?:wer)?|option|choice)\b(?:[^\w\n]*[:=]|\s+{_IS})"
+    r"|(?:^|\n)[^\w\n]*(?:final\s+)?answer[^\w\n]*\n",
+    re.IGNORECASE,
+)
 _HYPOTHETICAL = re.compile(r"\b(?:suppose|if|assum\w+|say|whether|would|could|might)\b[^.!?\n]*$", re.IGNORECASE)
+_CORRECTION = re.compile(r"\b(?:wait|actually|sorry|correction|mistake)\b", re.IGNORECASE)
 # What is said of an answer, or of another one, and is none where a sentence before gives one.
 _REMARK = re.compile(
-    r"(?:indeed\s+)?(?:correct|right|verified|consistent)|not\s+\(?[A-Z]\)?(?!\w)(?!,?\s+but\b).*", re.DOTALL
-)
-_LABELLED = re.compile(
-    r"(?:^|\n)\W*(?:final\s+|correct\s+)?(?:answer|option|choice)\W*:|(?:^|\n)\W*final\s+answer\W*\n", re.IGNORECASE
+    r"(?:indeed\s+)?(?:correct|right|verified|consistent)(?:\s+(?:because|since|as)\b.*)?|in\s+[^\d()]+"
+    r"|not\s+\(?[A-Z]\)?(?!\w)(?!,?\s+but\b).*",
+    re.DOTALL,
 )
 # "(B) is the correct answer."
 _TURNED = re.compile(
@@ -41,7 +48,9 @@ _OPTION_TURNED = re.compile(
 # A student that goes on to invent the next question must not be scored on that one.
 _NEXT_QUESTION = re.compile(r"\n\s*(?:Question|Q)\s*\d*\s*:")
 _NEXT_PART = re.compile(r"\s(?:Question|Knowledge|Task)\s*:|\n\s*(?:Q|Human|User|Input|Instruction|Problem)\s*\d*\s*:")
-_END = re.compile(r"<\|(?:im_end|im_start|end|endoftext|eot_id)\|>|</s>|\n#{2,3} (?:Instruction|Question|Input)")
+_END = re.compile(
+    r"</answer>|<\|(?:im_end|im_start|end|endoftext|eot_id)\|>|</s>|\n#{2,3} (?:Instruction|Question|Input)"
+)
 
 _PLACEHOLDER = re.compile(r"<\s*(?:y|x|answer|your answer)\s*>|\[\s*(?:your )?answer\s*\]", re.IGNORECASE)
 # "thus" and the like may be words of a list: they are taken away before what cannot be one only.
@@ -56,8 +65,11 @@ _TURNED_END = re.compile(
 _SENTENCE_END = re.compile(
     r"[.!?][\"')\]]*\s+(?=[A-Z]|\([A-Z]\)\s+[A-Za-z]|\d[\d,.]*\s+(?:\w+\s+)?(?:is|are|was|were|has|have)\b)"
 )
-_ABBREVIATION = re.compile(r"(?:^|[\s.(])(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|Sgt|Gen|Col|Capt|Lt|Rev|Gov|Sen|Mt|vs|[A-Z])$")
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s.(])(?:i\.e|e\.g|Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|Sgt|Gen|Col|Capt|Lt|Rev|Gov|Sen|Mt|vs|[A-Z])$"
+)
 _LIST_LINE = re.compile(r"\s*(?:[-*•]|\d+[.)])\s+(\S.*)")
+_OPTION_ALONE = re.compile(r"(?:(?i:option|choice)\s+\(?[A-Z]\)?[:.]|\([A-Z]\)|[A-Z][.)])\s+(?!is\b|.*\([A-Z]\))\S")
 _WRAPPERS = (
     ("**", "**"),
     ("__", "__"),
@@ -78,7 +90,7 @@ _MAX_ANSWER_CHARS = 1000
 def _first_line(tail: str) -> str:
     """The line that an answer stands in; the items of a list below one another become one line."""
     lines = tail.split("\n")
-    items = []
+    items: list[str] = []
     for line in lines:
         if items and not line.strip():
             continue
@@ -89,21 +101,30 @@ def _first_line(tail: str) -> str:
     return ", ".join(items) if len(items) > 1 else lines[0].strip()
 
 
-def _boxed(tail: str) -> str:
-    """The content of a box; "{ { }" is an answer of its own in bracket tasks: only words or digits make it a box."""
-    if "\\boxed" not in tail and tail[:1] != "{":
-        return tail
-    box = re.match(r"\$*(?:\\[(\[]\s*)?(?:\\boxed)?\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}", tail)
-    return box[1] if box and re.search(r"[^\W_]", box[1]) else tail
+def _boxed(tail: str) -> str | None:
+    """The content of a box that a text begins with, however many braces are in it; None without one.
+
+    "{ { }" is an answer of its own in bracket tasks: words, digits or LaTeX make it a box.
+    """
+    if not (box := re.match(r"\$*(?:\\[(\[]\s*)?(?:\\boxed)?(?=\{)", tail)):
+        return None
+    inner = tail[box.end() :]
+    depth = 0
+    for brace in re.finditer(r"\\.|[{}]", inner):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if not depth:
+            content = inner[1 : brace.start()]
+            return " ".join(content.split()) if re.search(r"[^\W_]|\\", content) else None
+    return None
 
 
 def _clean(tail: str) -> str | None:
     """Cuts what follows a marker down to the answer; None where nothing that could be one is left."""
-    tail = re.sub(r"^(?:\s|\\\[|\$\$(?=\s*\n))+", "", tail.strip(" \t\r\n:\u200b\ufeff"))
-    tail = _boxed(_first_line(tail))
+    tail = re.sub(r"^(?:\s|\\\[|\*\*(?=\s)|```\w*(?=\n)|\$\$(?=\s*\n))+", "", tail.strip(" \t\r\n:\u200b\ufeff"))
+    tail = _boxed(tail) or re.sub(r"^[-*•]\s+(?=[A-Za-z(])", "", _first_line(tail))
     tail = _FILLER.sub("", tail, count=1) if _FILLER.match(tail) else tail
     for end in _SENTENCE_END.finditer(tail):
-        if not _ABBREVIATION.search(tail[: end.start()]):
+        if not _ABBREVIATION.search(tail, max(0, end.start() - 6), end.start()):
             tail = tail[: end.start()]
             break
     tail = _TURNED_END.sub("", tail)
@@ -130,6 +151,8 @@ def _clean(tail: str) -> str | None:
 
 def _own_part(text: str) -> str:
     """What a model wrote of its own question: up to an end mark, and without invented questions that follow."""
+    # A student that loops may write thousands of blanks, over which searches take seconds.
+    text = re.sub(r"\s{20,}", lambda blanks: "\n\n" if "\n" in blanks[0] else " ", text)
     if end := _END.search(text):
         text = text[: end.start()]
     own = text.lstrip()
@@ -166,35 +189,46 @@ def _find(text: str) -> tuple[int, str] | None:
     """Finds the last marker that an answer follows: where the marker starts in `_own_part`, and the answer."""
     if closing := _of_pattern(text, _CLOSING):
         # A student that changes its mind: "So the answer is (A). Wait, no. The answer is (B)."
-        later = _of_pattern(text[closing[1] :], _MENTION)
-        if later and bare_value(later[2]) and not _HYPOTHETICAL.search(text[: closing[1] + later[0]]):
-            return closing[1] + later[0], later[2]
+        later = _of_pattern(_NEXT_PART.split(text[closing[1] :], maxsplit=1)[0], _MENTION)
+        before = text[: closing[1] + later[0]] if later else ""
+        if (
+            later
+            and (bare_value(later[2]) or _CORRECTION.search(before, closing[1]))
+            and not _HYPOTHETICAL.search(before)
+        ):
+            return len(before), later[2]
         return closing[0], closing[2]
     if (last := list(_CLOSING.finditer(text))) and not re.search(r"[^\W_]", text[last[-1].end() :]):
         return None  # cut off before its answer: what was supposed on the way is none
-    for pattern in (_MENTION, _LABELLED):
-        if found := _of_pattern(text, pattern):
-            return found[0], found[2]
+    if mention := _of_pattern(text, _MENTION):
+        return mention[0], mention[2]
     for pattern in (_TURNED, _OPTION_TURNED):
         for turned in reversed(list(pattern.finditer(text))):
             answer = _clean(turned["answer"])
             if answer and (bare_value(answer) or re.match(r"\([A-Z]\)\s", answer)):
                 return turned.start("answer"), answer
-    # Nothing but a letter, a verdict, brackets or a number is an answer without a sentence around it.
-    whole = _clean(text)
-    return (0, whole) if whole and "\n" not in text.strip() and bare_value(text.strip()) else None
+    # Nothing but a letter, a verdict, brackets, a number or an option is an answer without a sentence around it.
+    alone, whole = re.sub(r"^-\s+(?=[A-Za-z])", "", text.strip().strip("*")), _clean(text)
+    return (0, whole) if whole and "\n" not in alone and (bare_value(alone) or _an_option(alone)) else None
+
+
+def _an_option(text: str) -> bool:
+    """Whether a text is one line with an option as the question has it: "(B) The owl", "B. The owl", "Option B: the owl"."""
+    return "\n" not in text and bool(_OPTION_ALONE.match(text)) and not _SENTENCE_END.search(text, 3)
 
 
 def is_complete(text: str) -> bool:
     """Whether a text that is still written, up to a line end, has its answer: nothing of it can come in the next line.
 
-    Not where the answer has not begun ("the answer is:"), nor within a list below it, nor where it says only which answer is wrong.
+    Not where the answer has not begun ("the answer is:"), nor within a list below it, nor where it says only which answer is wrong, nor
+    where it is an option as the question has it, of which more may follow.
     """
     answer = split_rationale(text)[1]
     return (
         answer is not None
         and not _LIST_LINE.fullmatch(text.rstrip().rpartition("\n")[2])
         and not _REMARK.fullmatch(answer)
+        and not _an_option(text.strip())
     )
 
 

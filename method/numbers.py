@@ -23,6 +23,7 @@ _UNIT_NAMES = {
     "percent": "%", "degree": "°", "degrees": "°", "l": "liter", "ml": "milliliter", "mph": "mph", "am": "am", "pm": "pm",
     "centimetres": "centimeter", "metres": "meter", "kilometres": "kilometer",
 }  # fmt: skip
+_LENGTH = r"(?:[mck]?m|in|ft|yd|mi|unit|inch|foot|feet|yard|mile|(?:centi|milli|kilo)?met(?:er|re))(?:e?s)?"
 _MAY_FOLLOW = {
     "unit": ("ten", "hundred", "scale"),
     "ten": ("hundred", "scale"),
@@ -30,6 +31,10 @@ _MAY_FOLLOW = {
     "scale": ("unit", "ten", "hundred"),
 }
 
+_TYPED = (("π", "pi"), ("∞", "infty"), ("≤", "<="), ("≥", ">="))
+_SUPERSCRIPT = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+")
+_ROOT = re.compile(r"√\s*(\d+|\w|\([^()]*\))|\bsqrt\(([^()]*)\)")
+_POWER_OF_TEN = re.compile(r"(?<=\d)\s*(?:×|\\times|\\cdot|[x*])\s*10\s*\^\s*\{?\s*(-?\d{1,2})\s*\}?(?!\w)")
 _LATEX = tuple(
     (re.compile(pattern), plain)
     for pattern, plain in (
@@ -41,6 +46,7 @@ _LATEX = tuple(
         (r"\\frac\s*(\d)\s*(\d)", r"\1/\2"),
         (r"\^\{?\\circ\}?", "°"),
         (r"\\sqrt(\w)", r"\\sqrt{\1}"),
+        (r"\^\{(\w|\d+)\}", r"^\1"),
         (r"\\leq?(?![a-z])", "<="),
         (r"\\geq?(?![a-z])", ">="),
         (r"\\(?:text|textbf|mbox|boxed|mathrm|mathbf)\{([^{}]*)\}", r"\1"),
@@ -58,14 +64,26 @@ NUMBER = re.compile(
 )
 # What may follow the value in a sentence without being part of it: "24 legs in 3 groups", "24 (3 * 8)".
 _AFTERTHOUGHT = re.compile(
-    r"\s*(?:\(|,?\s(?:in|for|from|because|since|per|after|when|if|as|which|so|out\s+of|of\s+the|with|not|rather|instead)\b)",
+    r"\s*(?:\(|,?\s(?:in|for|from|per|after|when|if|as|which|so|out\s+of|of\s+the|with|not|rather|instead|i\.e|that\s+is)\b"
+    r"|\s-+\s+[a-z]{2}|(?<=\w):\s+(?!\d[\d.,]*\W*$))",
     re.IGNORECASE,
 )
 # A second number of the same standing: "20 in January and 30 in February", "18 if it rains, otherwise 20".
 _SECOND = re.compile(
     r"\botherwise,?\s+\$?\d|\band\s+\$?\d[\d,.]*\s+(?:\w+\s+)?(?:in|for|if|when|from)\b", re.IGNORECASE
 )
-_FORMULA = re.compile(r"sqrt|[√π^]|\bpi\b|\d(?:pi|[abiknqrtuvwxyz])\b", re.IGNORECASE)
+_FORMULA = re.compile(
+    r"sqrt|\^|\bpi\b|\d(?:pi|[abiknqrtuvwxyz])\b|\b(?:log|ln|sin|cos|tan)[\s_({]*\d"
+    r"|(?<![\w'])[a-z]\s*[-+*]\s*\d|\d\s*[-+*]\s*[b-hj-z](?![\w'])",
+    re.IGNORECASE,
+)
+_REASON = re.compile(r"[\s,(]+(?:because|since)\b.*", re.DOTALL)
+# What bounds a value does not state it.
+_BOUND = re.compile(r"(?:<(?![^<>]*>)|[>≠±]|\bpm\b)\s?=?\s*[-+$]?\d")
+_BOUND_WORDS = re.compile(
+    r"\b(?:(?:more|less|fewer|greater|higher|lower)\s+than|over|under|above|below|twice|double|triple|half(?:\s+of)?)\s*$",
+    re.IGNORECASE,
+)
 _FRACTION_WORD = re.compile(r"\b(?:half|halves|quarter|thirds?|fourths?|fifths?)\b", re.IGNORECASE)
 DENIED = re.compile(r"\b(?:not|cannot|never)\b|n't\b", re.IGNORECASE)
 _MAX_DIGITS = 40
@@ -75,8 +93,14 @@ def plain_text(text: str) -> str:
     """Returns text in one Unicode form, with ASCII minus signs and fractions and without LaTeX and markdown marks."""
     for char, spelled in _VULGAR.items():
         text = text.replace(char, spelled)
+    text = re.sub("(?<=\\d)[\u00a0\u2009\u202f](?=\\d{3}(?!\\d))", "", text)  # thin blanks between thousands
+    text = _SUPERSCRIPT.sub(lambda m: f"^{m.group()}", text)
     text = unicodedata.normalize("NFKC", text).replace("\u2044", "/")
     text = re.sub("[\u2212\u2010-\u2014]", "-", text).replace("\u2019", "'").replace("\u2018", "'")
+    text = _ROOT.sub(lambda m: f"\\sqrt{{{m[1] or m[2]}}}", text)
+    text = _POWER_OF_TEN.sub(r"e\1", text)
+    for char, typed in _TYPED:
+        text = text.replace(char, typed)
     if "\\" in text or "{" in text:
         for pattern, plain in _LATEX:
             text = pattern.sub(plain, text)
@@ -151,13 +175,20 @@ def read_number(text: str) -> Fraction | None:
         The exact value, or None where there is no number or more than one.
     """
     plain = re.sub(r"\b(?:minus|negative)\s+(?=[\d$])", "-", plain_text(text), flags=re.IGNORECASE)
-    plain = re.sub(r"(?<=\d)(\s*(?:mm|cm|m|km|in|ft|yd|mi))\^\{?([23])\}?(?!\w)", r" \1\2", plain)  # "18 cm^2"
+    plain = re.sub(rf"(?<=\d)(\s*{_LENGTH})\^([23])(?!\w)", r" \1\2", plain)  # "18 cm^2"
+    plain = re.sub(r"<<[^<>]*>>|</?[a-z]+>", "", plain)  # calculator marks of GSM8K, tags
+    first = NUMBER.search(plain)
+    if first:
+        plain = plain[: first.end()] + _REASON.sub("", plain[first.end() :])
+    if _BOUND.search(plain):
+        return None
     if "=" in plain:
         before, plain = (part.strip() for part in plain.rsplit("=", 1))
         if re.search(r",\s|\b(?:and|or)\b", before):
             return None
     first = NUMBER.search(plain)
-    if DENIED.search(plain[: first.start()] if first else plain):
+    before = plain[: first.start()] if first else plain
+    if DENIED.search(before) or (first and _BOUND_WORDS.search(before)):
         return None
     half = re.search(r"\s+and\s+(?:a|one)\s+half\b", plain)
     if half:
@@ -202,11 +233,11 @@ def quantity(text: str) -> tuple[Fraction, str] | None:
     """Splits "66 feet" into its value and its unit in singular ("foot"); None where the text is not of that form."""
     plain = plain_text(text).strip(" .")
     m = NUMBER.match(plain)
-    if not m or not re.fullmatch(r"\s*[A-Za-z°%][A-Za-z°%²³/ .-]{0,40}", plain[m.end() :]):
+    if not m or not re.fullmatch(r"\s*(?!pi\b)[A-Za-z°%][A-Za-z°%²³/ .-]{0,40}", plain[m.end() :]):
         return None
     values = _numbers_in(m.group())
     unit = re.sub(r"^(?:st|nd|rd|th)\b", "", rest := plain[m.end() :].casefold()).strip(" .")
-    if rest == unit and unit[0].isalpha() and unit not in _UNIT_NAMES:
-        return None  # "2x" and "2pi" are formulas
+    if (rest == unit or len(unit) == 1) and unit.isalpha() and unit not in _UNIT_NAMES:
+        return None  # "2x" and "2 x" are formulas
     unit = _UNIT_NAMES.get(unit, unit.removesuffix("s"))
     return (values[0], unit) if values else None

@@ -5,6 +5,8 @@ No answer is ever right by default: None, empty text and ambiguous text are wron
 
 from __future__ import annotations
 
+import re
+
 from method import numbers, values
 from method.answers import extract_answer
 
@@ -12,7 +14,10 @@ from method.answers import extract_answer
 def _same_text(predicted: str, gold: str) -> bool:
     formula = values.read_formula(gold)
     if formula is not None:
-        return values.read_formula(predicted) == formula
+        # "f(x) = x + 1" says "x + 1", "x \in (0, 1)" the interval, and "16\pi square units" the number.
+        bare = predicted if "=" in formula else re.split(r"(?<![<>!])=|\\in\b|∈", predicted)[-1]
+        bare = re.sub(r"\$?\s+(?:\\text\{\s*)?(?:units|(?:square|cubic)\s+[a-z]+)\}?\$?$", "", bare)
+        return formula in (values.read_formula(predicted), values.read_formula(bare))
     wanted, got = values.read_text(gold), values.read_text(predicted)
     if wanted is None or got is None:
         return wanted is None and predicted.split() == gold.split() and bool(predicted.split())
@@ -36,16 +41,18 @@ def _same_text(predicted: str, gold: str) -> bool:
 def _same_choice(predicted: str, wanted: str, question: str) -> bool:
     letter, options = values.read_choice(predicted), values.options_as_written(question)
     if letter is None or (options and letter not in options):
-        content = values.read_text(predicted)
-        # "B Rome" is both; without the option's text, "A cat" would be a letter.
-        matching = [
-            key
-            for key, text in options.items()
-            if content in (own := values.read_text(text), f"{key[1].lower()} {own}")
-        ]
-        if not matching:
-            matching = [key for key, text in options.items() if _same_value(predicted, text)]
-        return matching == [wanted]
+        # "Rome, which ..." is "Rome", unless an option has the reason in it.
+        for said in (predicted, values.REASON.split(predicted, maxsplit=1)[0]):
+            content = values.read_text(said)
+            # "B Rome" is both; without the option's text, "A cat" would be a letter.
+            matching = [
+                key
+                for key, text in options.items()
+                if content in (own := values.read_text(text), f"{key[1].lower()} {own}", f"{own} {key[1].lower()}")
+            ] or [key for key, text in options.items() if _same_value(said, text)]
+            if matching:
+                return matching == [wanted]
+        return False
     said = values.option_text(predicted)
     # "(A) Rome" where Rome is (B) says two things.
     contradicts = said is not None and any(
@@ -92,6 +99,9 @@ def is_correct(predicted: str | None, gold: str, task_type: str = "auto", *, que
     wanted = values.canonical(gold, kind)
     if wanted is None:  # the declared type does not fit this gold answer: compare as text rather than never
         return _same_text(predicted, gold)
+    if kind == "boolean" and wanted not in ("yes", "no"):
+        # "No, the argument is invalid."
+        predicted = re.sub(r"^\W*(?:yes|no)\s*[,.;:]\s*", "", predicted, flags=re.IGNORECASE) or predicted
     return values.canonical(predicted, kind) == wanted
 
 

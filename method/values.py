@@ -18,7 +18,9 @@ LABELS = frozenset(_OPPOSITE)
 
 _BRACKETS = "()[]{}<>"
 # Where a reason begins, in which other options may be named: "(A), because (B) is older".
-_REASON = re.compile(r"\b(?:because|since|as|which|while|whereas|but|(?:and\s+)?not|rather|instead)\b", re.IGNORECASE)
+REASON = re.compile(
+    r"\b(?:i\.e|because|since|as|which|who|while|whereas|but|(?:and\s+)?not|rather|instead)\b", re.IGNORECASE
+)
 # With these a sentence that ends in a verdict gives none: "it is unclear whether it is valid".
 _HEDGE = re.compile(
     r"\b(?:cannot|cant|doubt\w*|unclear|unsure|whether|if|impossible|nobody|unlikely|not the case|not sure)\b"
@@ -60,11 +62,11 @@ def read_choice(text: str) -> str | None:
             return None
         # A sentence about other options that follows says nothing of this one: "(B). (A) is older."
         rest = _NEXT_OPTION.split(plain[m.end() - 1 :], maxsplit=1)[0][1:]
-        reason = _REASON.search(rest)
+        reason = REASON.search(rest)
         if reason:
             rest = rest[: reason.start()]
         others = set(re.findall(r"(?<!\w)\(([A-Z])\)", rest)) - {letter}
-        if others or re.match(r"\s*(?:or|and|,|/|&)\s*\(?[A-Za-z]\)?(?!\w)", rest):
+        if others or re.match(r"\s*(?:or|and|,|/|&)\s*(?!a\s+[a-z])\(?[A-Za-z]\)?(?!\w)", rest):
             return None
         return f"({letter})"
     return f"({bracketed.pop()})" if len(bracketed) == 1 and not DENIED.search(plain) else None
@@ -90,7 +92,7 @@ def read_boolean(text: str) -> str | None:
             m = opened
     if not m and len(set(re.findall(rf"\b(?:{label})\b", plain))) == 1 and not _HEDGE.search(plain):
         m = re.search(
-            rf"\b(?:(?:is|are|be|answer|its)\s+(?:deductively\s+|also\s+)?(?:(not)\s+)?|(isnt|arent)\s+)(?:deductively\s+)?({label})$",
+            rf"\b(?:(?:is|are|(?<!may )(?<!might )(?<!could )be|answer|its)\s+(?:deductively\s+|also\s+)?(?:(not)\s+)?|(isnt|arent)\s+)(?:deductively\s+)?({label})$",
             plain,
         )
     if not m:
@@ -107,7 +109,9 @@ def read_brackets(text: str) -> str | None:
 
 def read_text(text: str) -> str | None:
     """Reads words: lower case, without separators, quotes, outer punctuation and a leading article."""
-    tokens = [t.strip("\"'`“”‘’()[]{}.,;:!?*_") for t in re.split(r"[\s,;]+", plain_text(text).casefold())]
+    plain = re.sub(r"(?<!\d)0(?=\d/\d)", "", plain_text(text).casefold())  # "05/01/2021" is "5/1/2021"
+    plain = re.sub(r"(?<=\d)\s*:\s*(?=\d)", ":", plain)
+    tokens = [t.strip("\"'`“”‘’()[]{}.,;:!?*_") for t in re.split(r"[\s,;]+", plain)]
     tokens = [t for t in tokens if t and t not in _BETWEEN_WORDS] or [t for t in tokens if t]
     if len(tokens) > 1 and tokens[0] in ("the", "a", "an"):
         tokens = tokens[1:]
@@ -124,15 +128,15 @@ def type_of(gold: str) -> str:
     if read_brackets(plain):
         return "brackets"
     m = NUMBER.match(plain)
-    if m and re.fullmatch(r"\s?%?\.?", plain[m.end() :]) and read_number(plain) is not None:
+    if m and re.fullmatch(r"\s?%?\$?\.?", plain[m.end() :]) and read_number(plain) is not None:
         return "number"
     return "text"
 
 
 def options_as_written(question: str) -> dict[str, str]:
     """Returns the options of a multiple-choice question: canonical letter ("(A)") to its text."""
-    lines = re.findall(r"^\s*\(?([A-Z])[).][^\S\n]+(.+?)[^\S\n]*$", question, re.MULTILINE)
-    return {f"({letter})": text for letter, text in lines}
+    lines = re.findall(r"^[^\S\n]*(?:\(([A-Z])\)[^\S\n]*|([A-Z])[).][^\S\n]+)(\S.*?)[^\S\n]*$", question, re.MULTILINE)
+    return {f"({bracketed or letter})": text for bracketed, letter, text in lines}
 
 
 def options_of(question: str) -> dict[str, str]:
@@ -154,10 +158,11 @@ def read_formula(text: str) -> str | None:
     bare = re.sub(r"\\[()\[\]]", "", text.strip().strip("$").strip())
     plain = re.sub(r"\s+", "", plain_text(bare)).removesuffix(".")
     listed = re.fullmatch(r"[\[(][^()\[\],]+(?:,[^()\[\],]+)+[\])]", plain) and re.search(
-        r"\d|infty|∞|\b[A-Za-z]\b", plain
+        r"\d|infty|\b[A-Za-z]\b", plain
     )
     formula = re.search(
-        r"[\^_+=*{}<>|]|(?:sqrt|frac)(?=[({\d])|\d(?:pi|[a-z])\b|(?<![A-Za-z])[a-z]-\d|\d-[a-z](?![A-Za-z])", plain
+        r"[\^_+=*{}<>|]|[)\]]cup[(\[]|(?:sqrt|frac)(?=[({\d])|\d(?:pi|[a-z])\b|(?<![A-Za-z])[a-z]-\d|\d-[a-z](?![A-Za-z])",
+        plain,
     ) and re.search(r"\w", plain)
     return plain if listed or (formula and quantity(text) is None) else None
 

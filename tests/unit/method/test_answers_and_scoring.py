@@ -262,6 +262,8 @@ def test_an_option_without_text_does_not_take_the_next_ones() -> None:
         (["Therefore, the answer is \\[", "\\boxed{18}", "\\]"], 2),
         (["Therefore, the answer is $$", "18", "$$"], 2),
         (["Therefore, the answer is:", "- apple", "- banana", "", "Done."], 5),
+        (["(A) The owl", "(B) The cat", "So the answer is (B)."], 3),
+        (["**Answer:**", "", "18"], 3),
         (["Therefore, the answer is not (A).", "Look again.", "Therefore, the answer is (B)."], 3),
     ],
 )

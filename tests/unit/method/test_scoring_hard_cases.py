@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ VERDICTS = [
     for line in (Path(__file__).parent / "verdicts.jsonl").read_text(encoding="utf-8").splitlines()
     if not line.startswith('{"note"')
 ]
+# What models write in all their forms: for each gold answer outputs that are right and outputs that are wrong.
+SAID = [json.loads(line) for line in (Path(__file__).parent / "said.jsonl").read_text(encoding="utf-8").splitlines()]
 T = "Therefore, the answer is"
 DATES = "What is the date?\nOptions:\n(A) 01/02/1999\n(B) 02/01/1999\n(C) 12/31/1998"
 SHAPES = "This SVG path draws a\nOptions:\n(A) circle\n(B) heptagon\n(C) hexagon\n(D) None of the above"
@@ -258,6 +261,13 @@ def test_a_real_output_is_judged_as_a_person_judged_it(row: dict) -> None:
     assert score_output(row["output"], row["gold"], question=row["question"]) is row["right"], row.get("why")
 
 
+@pytest.mark.parametrize("row", SAID, ids=lambda row: row["gold"])
+def test_an_answer_is_credited_in_every_form_that_states_it_and_in_no_other(row: dict) -> None:
+    missed = [said for said in row["right"] if not score_output(said, row["gold"], question=row["question"])]
+    credited = [said for said in row["wrong"] if score_output(said, row["gold"], question=row["question"])]
+    assert (missed, credited) == ([], [])
+
+
 def test_the_verdicts_are_many_and_of_both_kinds_for_every_task_with_recorded_answers() -> None:
     assert len(VERDICTS) >= 300
     assert len({row["task"] for row in VERDICTS}) >= 24
@@ -287,6 +297,37 @@ def test_the_word_answer_is_stripped_as_a_word_and_no_letters_with_it() -> None:
 def test_a_letter_counts_however_it_is_introduced() -> None:
     for said in ("option A", "(A)", "A", "a", "A.", "the letter A", "choice (A)", "Option (A)"):
         assert score_output(f"{T} {said}.", "(A)")
+
+
+# --- loops cost no time
+
+_LOOPED = [
+    "the answer is ",
+    "So the answer is (A). ",
+    "(",
+    "{",
+    "\\boxed{",
+    "\n#### ",
+    " ",
+    "\n",
+    "*\n",
+    ". ",
+    ".\t",
+    "9,",
+    "1/",
+]
+
+
+@pytest.mark.parametrize("start", ["", "Answer: ", "x\n#### ", f"{T} "])
+@pytest.mark.parametrize("looped", _LOOPED)
+def test_a_student_that_loops_is_scored_at_once(looped: str, start: str) -> None:
+    output = start + (looped * 4000)[:4000]
+    took = []
+    for _ in range(3):
+        begun = time.process_time()
+        score_output(output, "18", question=COUNTS)
+        took.append(time.process_time() - begun)
+    assert min(took) < 0.05
 
 
 # --- what no output can do
