@@ -1,4 +1,4 @@
-"""AGIEval, its nine English multiple-choice sets: one file a set, as in the folder ``data/v1`` or ``data/v1_1`` of its repository.
+"""AGIEval, its eight English multiple-choice sets: one file a set, as in the folder ``data/v1`` or ``data/v1_1`` of its repository.
 
 Lines with ``passage`` (or null), ``question``, ``options`` ("(A)...") and ``label``. Other sets of the folder are not read.
 Exports have ``query`` (all in one text), ``choices`` and ``gold`` (a list with the right one's number from 0).
@@ -25,8 +25,7 @@ from jobs.datasets.base import (
 )
 
 SETS = (
-    "aqua-rat", "gaokao-english", "logiqa-en", "lsat-ar", "lsat-lr", "lsat-rc", "sat-en", "sat-en-without-passage",
-    "sat-math",
+    "aqua-rat", "logiqa-en", "lsat-ar", "lsat-lr", "lsat-rc", "sat-en", "sat-en-without-passage", "sat-math",
 )  # fmt: skip
 _OPTION = re.compile(r"\s*\(([A-Z])\)\s*(.*)", re.DOTALL)
 _ASKED = re.compile(r"\s*\n\s*A: Among A through [A-Z], the answer is\s*$")

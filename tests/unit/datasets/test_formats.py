@@ -182,10 +182,10 @@ def test_agieval_reads_its_english_sets_and_no_others(tmp_path: Path) -> None:
     write(tmp_path / "gaokao-english.jsonl", [record])
     write(tmp_path / "gaokao-chinese.jsonl", [{"other": 1}])
     items = read(tmp_path, "agieval")
-    assert [i.row.id for i in items] == ["agieval/aqua-rat/0", "agieval/gaokao-english/0", "agieval/lsat-ar/0"]
+    assert [i.row.id for i in items] == ["agieval/aqua-rat/0", "agieval/lsat-ar/0"]
     assert items[0].row.question == "Who is first?\nOptions:\n(A) Ann\n(B) Bob"
-    assert items[2].row.question == "Seven people.\nWho is first?\nOptions:\n(A) Ann\n(B) Bob"
-    assert items[2].row.answer == "(B)"
+    assert items[1].row.question == "Seven people.\nWho is first?\nOptions:\n(A) Ann\n(B) Bob"
+    assert items[1].row.answer == "(B)"
 
 
 def test_agieval_exports_have_all_in_one_text(tmp_path: Path) -> None:

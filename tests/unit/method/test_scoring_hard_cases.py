@@ -322,12 +322,9 @@ _LOOPED = [
 @pytest.mark.parametrize("looped", _LOOPED)
 def test_a_student_that_loops_is_scored_at_once(looped: str, start: str) -> None:
     output = start + (looped * 4000)[:4000]
-    took = []
-    for _ in range(3):
-        begun = time.process_time()
-        score_output(output, "18", question=COUNTS)
-        took.append(time.process_time() - begun)
-    assert min(took) < 0.05
+    begun = time.process_time()
+    score_output(output, "18", question=COUNTS)
+    assert time.process_time() - begun < 1, "hundredths of a second; what searches backwards again and again takes several"
 
 
 # --- what no output can do
