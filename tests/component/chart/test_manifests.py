@@ -142,7 +142,10 @@ def test_an_external_redis_and_weaviate_are_named_with_their_secrets_and_have_no
     seen = {e["name"]: e for e in render.get("Job", "preflight")["spec"]["template"]["spec"]["containers"][0]["env"]}
     assert seen["PREFLIGHT_REDIS_URL"]["value"] == "rediss://team:$(REDIS_PASSWORD)@redis.db:6380/3"
     assert seen["PREFLIGHT_WEAVIATE_URL"]["value"] == "https://w.example.com"
-    assert _peers(_policy(render, "preflight")["egress"]) == {("other", 6380), ("other", 443)}
+    # Before an installation there is no other policy that lets it ask for names.
+    assert _peers(_policy(render, "preflight")["egress"]) == {("other", 53), ("other", 6380), ("other", 443)}
+    assert _policy(render, "preflight")["egress"][0] == _policy(render, "dns")["egress"][0]
+    assert seen["PREFLIGHT_WEAVIATE_API_KEY"]["valueFrom"]["secretKeyRef"] == {"name": "w", "key": "weaviate-api-key"}
     # There before the job, though the release of before an upgrade knows nothing of these addresses.
     job, policy = (render.get(kind, "preflight")["metadata"]["annotations"] for kind in ("Job", "NetworkPolicy"))
     assert policy["helm.sh/hook"] == job["helm.sh/hook"] == "pre-install,pre-upgrade"
@@ -151,6 +154,41 @@ def test_an_external_redis_and_weaviate_are_named_with_their_secrets_and_have_no
     assert seen["NESYCD_RUNS_REDIS_URL"] == "rediss://team:$(REDIS_PASSWORD)@redis.db:6380/3"
     assert seen["REDIS_PASSWORD"] == "secret r/pw"
     assert render.environment("knowledge")["NESYCD_KNOWLEDGE_WEAVIATE_API_KEY"] == "secret w/weaviate-api-key"
+
+
+REDIS_OUTSIDE = ("valkey.enabled=false", 'redis.address="redis.db:6380"')
+WEAVIATE_OUTSIDE = ('knowledge.store="weaviate"', 'weaviate.url="https://w.example.com"')
+
+
+@pytest.mark.parametrize(
+    ("values", "asked"),
+    [
+        ((), set()),
+        ((*REDIS_OUTSIDE, *WEAVIATE_OUTSIDE), {"REDIS", "WEAVIATE"}),
+        ((*REDIS_OUTSIDE, *WEAVIATE_OUTSIDE, 'secrets.values={"redisPassword": "p"}'), {"WEAVIATE"}),
+        ((*REDIS_OUTSIDE, *WEAVIATE_OUTSIDE, 'secrets.values={"weaviateApiKey": "k"}'), {"REDIS"}),
+        ((*REDIS_OUTSIDE, 'secrets.values={"redisPassword": "p"}'), set()),
+        ((*REDIS_OUTSIDE, 'secrets.values={"redisPassword": "p"}', 'redis.existingSecret="r"'), {"REDIS"}),
+        ((*WEAVIATE_OUTSIDE, 'weaviate.existingSecret="w"'), {"WEAVIATE"}),
+        ((*WEAVIATE_OUTSIDE, "preflight.enabled=false"), set()),
+    ],
+)  # fmt: skip
+def test_what_is_outside_is_looked_for_unless_its_secret_is_made_with_the_release(
+    small: Small, values: tuple[str, ...], asked: set[str]
+) -> None:
+    render = small(*values)
+    jobs = render.kind("Job")
+    environments = [job["spec"]["template"]["spec"]["containers"][0]["env"] for job in jobs]
+    names = {variable["name"] for environment in environments for variable in environment}
+    assert {name for name in ("REDIS", "WEAVIATE") if f"PREFLIGHT_{name}_URL" in names} == asked
+    assert len(jobs) == (1 if asked else 0)
+    assert (("NetworkPolicy", "nesycd-preflight") in render.by_name) == bool(asked)
+
+
+def test_a_key_that_the_chart_keeps_reaches_an_external_weaviate(small: Small) -> None:
+    given = small(*WEAVIATE_OUTSIDE, 'secrets.values={"weaviateApiKey": "k"}').environment("knowledge")
+    assert given["NESYCD_KNOWLEDGE_WEAVIATE_API_KEY"] == "secret nesycd-secrets/weaviate-api-key"
+    assert "NESYCD_KNOWLEDGE_WEAVIATE_API_KEY" not in small(*WEAVIATE_OUTSIDE).environment("knowledge")
 
 
 def test_no_secret_stands_in_a_manifest_but_in_secrets(render: Render) -> None:

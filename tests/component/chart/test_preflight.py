@@ -12,6 +12,7 @@ from pathlib import Path
 import redis
 
 from tests.processes import ROOT, free_port, running, valkey
+from tests.weaviate import WeaviateServer
 
 SCRIPT = ROOT / "deploy" / "helm" / "nesycd" / "files" / "preflight.py"
 
@@ -64,3 +65,19 @@ def test_a_weaviate_needs_both_ports() -> None:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_weaviate_that_refuses_the_key_is_told(tmp_path: Path) -> None:
+    server = WeaviateServer(tmp_path, api_key="right").start()
+    try:
+        env = {
+            "PREFLIGHT_WEAVIATE_URL": f"{server.url}/",
+            "PREFLIGHT_WEAVIATE_GRPC_HOST": "",
+            "PREFLIGHT_WEAVIATE_GRPC_PORT": str(server.grpc_port),
+        }
+        assert preflight(**env, PREFLIGHT_WEAVIATE_API_KEY="right")[0] == 0
+        for key, word in (("wrong", "refuses the key"), ("", "wants a key")):
+            status, said = preflight(**env, PREFLIGHT_WEAVIATE_API_KEY=key)
+            assert status == 1 and word in said and "weaviate.existingSecret" in said and "wrong" not in said
+    finally:
+        server.stop()

@@ -32,12 +32,19 @@ def redis_problem(url: str) -> str:
     return ""
 
 
-def weaviate_problem(url: str, grpc_host: str, grpc_port: str) -> str:
+def weaviate_problem(url: str, key: str, grpc_host: str, grpc_port: str) -> str:
     """Why this Weaviate cannot be used; "" where it can."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/v1/.well-known/ready", timeout=5):  # noqa: S310 - the schema allows http(s) only
-            pass
+        # Whether it is ready it tells everybody; what it is, only those who may read.
+        for path in ("/v1/.well-known/ready", "/v1/meta"):
+            request = urllib.request.Request(url.rstrip("/") + path, headers=headers)  # noqa: S310 - the schema allows http(s) only
+            with urllib.request.urlopen(request, timeout=5):  # noqa: S310
+                pass
     except (urllib.error.URLError, OSError) as error:
+        if isinstance(error, urllib.error.HTTPError) and error.code in (401, 403):
+            said = "refuses the key" if key else "wants a key"
+            return f"Weaviate at {url} {said} ({error}): check weaviate.existingSecret and weaviate.apiKeyKey"
         return (
             f"Weaviate at {url} is not ready ({error}): check weaviate.url and that it is reached from this namespace"
         )
@@ -55,8 +62,9 @@ def problems() -> list[str]:
     if url := os.environ.get("PREFLIGHT_REDIS_URL"):
         found.append(redis_problem(url))
     if url := os.environ.get("PREFLIGHT_WEAVIATE_URL"):
+        key = os.environ.get("PREFLIGHT_WEAVIATE_API_KEY", "")
         grpc = os.environ["PREFLIGHT_WEAVIATE_GRPC_HOST"], os.environ["PREFLIGHT_WEAVIATE_GRPC_PORT"]
-        found.append(weaviate_problem(url, *grpc))
+        found.append(weaviate_problem(url, key, *grpc))
     return [problem for problem in found if problem]
 
 

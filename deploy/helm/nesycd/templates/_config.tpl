@@ -183,6 +183,10 @@ NESYCD_JOBS_{{ upper . }}_ADDRESS: {{ include "nesycd.address" (dict "root" $.ro
 {{- if or .Values.valkey.enabled .Values.redis.existingSecret (and .Values.secrets.create .Values.secrets.values.redisPassword) }}yes{{ end -}}
 {{- end -}}
 
+{{- define "nesycd.weaviate.authenticated" -}}
+{{- if or .Values.weaviate.enabled .Values.weaviate.existingSecret (and .Values.secrets.create .Values.secrets.values.weaviateApiKey) }}yes{{ end -}}
+{{- end -}}
+
 {{- define "nesycd.redis.url" -}}
 {{- $user := ternary "" .Values.redis.username .Values.valkey.enabled -}}
 {{- $tls := and .Values.redis.tls (not .Values.valkey.enabled) -}}

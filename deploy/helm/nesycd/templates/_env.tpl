@@ -20,6 +20,13 @@
 {{- end }}
 {{- end -}}
 
+{{- /* The key of Weaviate in a variable of one process; dict: root, variable. */ -}}
+{{- define "nesycd.env.weaviate" -}}
+{{- if include "nesycd.weaviate.authenticated" .root }}
+{{ include "nesycd.env.secret" (dict "root" .root "variable" .variable "secret" .root.Values.weaviate.existingSecret "key" .root.Values.weaviate.apiKeyKey) }}
+{{- end }}
+{{- end -}}
+
 {{- /* The token that services ask for and send; dict: root, variables. */ -}}
 {{- define "nesycd.env.token" -}}
 {{- if .root.Values.auth.enabled }}
@@ -48,9 +55,7 @@
 {{ include "nesycd.env.token" (dict "root" . "variables" (list "NESYCD_KNOWLEDGE_AUTH_TOKEN")) }}
 {{- if eq .Values.knowledge.store "weaviate" }}
 {{ include "nesycd.env.redis" (dict "root" . "variables" (list "NESYCD_KNOWLEDGE_REDIS_URL")) }}
-{{- if or .Values.weaviate.enabled .Values.weaviate.existingSecret }}
-{{ include "nesycd.env.secret" (dict "root" . "variable" "NESYCD_KNOWLEDGE_WEAVIATE_API_KEY" "secret" .Values.weaviate.existingSecret "key" .Values.weaviate.apiKeyKey) }}
-{{- end }}
+{{ include "nesycd.env.weaviate" (dict "root" . "variable" "NESYCD_KNOWLEDGE_WEAVIATE_API_KEY") }}
 {{- end }}
 {{- with .Values.knowledge.embedder.existingSecret }}
 {{ include "nesycd.env.secret" (dict "root" $ "variable" "NESYCD_KNOWLEDGE_EMBEDDER_API_KEY" "secret" . "key" $.Values.knowledge.embedder.apiKeyKey) }}
