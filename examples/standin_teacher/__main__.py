@@ -57,7 +57,8 @@ async def _serve(stand_in: StandIn, log: CallLog, host: str, port: int) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stopped.set)
     try:
-        await web.TCPSite(runner, host, port).start()
+        # asyncio binds "::" to IPv6 alone; None is IPv6 and IPv4, as "::" means elsewhere.
+        await web.TCPSite(runner, None if host == "::" else host, port).start()
         address = runner.addresses[0]
         print(f"stand-in teacher: listening on http://{address[0]}:{address[1]}", file=sys.stderr, flush=True)
         await stopped.wait()

@@ -435,6 +435,24 @@ def test_dns_is_reached_by_all(render: Render) -> None:
     assert {(p["port"], p["protocol"]) for p in rule["ports"]} == {(53, "UDP"), (53, "TCP")}
 
 
+def test_every_server_listens_where_the_values_say_and_ipv6_clients_may_come_too(small: Small) -> None:
+    values = ('listenHost="::"', 'knowledge.store="weaviate"', "weaviate.enabled=true", "auth.enabled=true")
+    render = small(*values, "runs.external.enabled=true")
+    for kind, name in (("Deployment", "standin"), ("StatefulSet", "weaviate")):
+        command = render.get(kind, name)["spec"]["template"]["spec"]["containers"][0]["command"]
+        assert command[command.index("--host") + 1] == "::", name
+    for service in ("teacher", "extraction", "knowledge", "student", "runs"):
+        assert render.environment(service)[f"NESYCD_{service.upper()}_HOST"] == "::"
+    assert "0.0.0.0" not in json.dumps([m["spec"] for m in render.manifests if "replicas" in m.get("spec", {})])
+    blocks = [
+        peer["ipBlock"]["cidr"]
+        for rule in _policy(render, "runs")["ingress"]
+        for peer in rule["from"]
+        if "ipBlock" in peer
+    ]
+    assert blocks == ["0.0.0.0/0", "::/0"]
+
+
 # --- data, notes
 
 
