@@ -2,7 +2,7 @@
 
     python -m examples.clients.submit_and_wait --runs 127.0.0.1:50065 --data examples/families
 
-The teacher must be the stand-in, or one that answers anything. TLS and token come from NESYCD_PEER_TLS_CA, NESYCD_PEER_TLS_CERT,
+It takes 4 training and 2 test rows; with a paid teacher give a budget (`--budget-usd`), for which the teacher's price must be known. TLS and token come from NESYCD_PEER_TLS_CA, NESYCD_PEER_TLS_CERT,
 NESYCD_PEER_TLS_KEY and NESYCD_PEER_TOKEN, as for the services.
 """
 
@@ -33,12 +33,13 @@ from services.common.settings import ServerSettings
 OVER = (RUN_STATE_SUCCEEDED, RUN_STATE_FAILED, RUN_STATE_CANCELLED)
 
 
-def spec(data: str, base_model: str) -> dict[str, Any]:
+def spec(data: str, base_model: str, *, budget_usd: float = 0) -> dict[str, Any]:
     """A run of a minute or two: a few rows, every stage.
 
     Args:
         data: The folder of `train.jsonl` and `test.jsonl`, as the worker sees it.
         base_model: The student's base model.
+        budget_usd: Most that the teacher may cost; 0: no budget.
     """
     return {
         "name": "cluster-test",
@@ -47,6 +48,7 @@ def spec(data: str, base_model: str) -> dict[str, Any]:
             "test": [{"path": f"{data}/test.jsonl", "limit": 2}],
         },
         "student": {"base_model": base_model},
+        "teacher": {"budget_usd": budget_usd},
         "evaluate": {"conditions": ["general", "augmented"], "max_new_tokens": 48},
         "publish": {"alias": ""},
     }
@@ -118,9 +120,13 @@ def main() -> int:
     parser.add_argument("--data", required=True, metavar="FOLDER", help="of the example data, as the worker sees it")
     parser.add_argument("--base-model", default="smollm2-135m-instruct", help="the student's base model")
     parser.add_argument("--seconds", type=float, default=1500, help="longest wait")
+    parser.add_argument(
+        "--budget-usd", type=float, default=0, help="most that the teacher may cost (default: no budget)"
+    )
     options = parser.parse_args()
     try:
-        run = asyncio.run(submit_and_wait(options.runs, spec(options.data, options.base_model), options.seconds))
+        wanted = spec(options.data, options.base_model, budget_usd=options.budget_usd)
+        run = asyncio.run(submit_and_wait(options.runs, wanted, options.seconds))
     except (TimeoutError, grpc.aio.AioRpcError) as error:
         print(f"failed: {error.details() if isinstance(error, grpc.aio.AioRpcError) else error}", file=sys.stderr)
         return 1

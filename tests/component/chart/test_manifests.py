@@ -24,6 +24,7 @@ EVERYTHING = [
     'podDefaults.extraVolumes=[{"name": "ca", "configMap": {"name": "ca"}}]',
     'podDefaults.extraVolumeMounts=[{"name": "ca", "mountPath": "/ca"}]', 'podDefaults.priorityClassName="high"',
     'podDefaults.affinity={"nodeAffinity": {}}', 'podDefaults.podLabels={"team": "ml"}',
+    'podDefaults.topologySpreadConstraints=[{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}]',
     'workers.big={"queues": ["nesycd.gpu"], "scratch": {"storageClass": "fast"}, "gpu": {"enabled": true, "runtimeClassName": "nvidia"}, "autoscaling": {"enabled": true}}',
     'keda.prometheusAddress="http://prometheus:9090"', 'global.imageRegistry="registry.example.com/team/"',
 ]  # fmt: skip
@@ -57,9 +58,9 @@ def test_what_is_said_for_every_pod_is_on_every_pod(everything: Render) -> None:
         assert {"key": "a", "operator": "Exists"} in spec["tolerations"], name
         assert spec["affinity"] == {"nodeAffinity": {}}, name
         assert any(volume["name"] == "ca" for volume in spec["volumes"]), name
-        if pod.get("kind") != "Pod":
-            assert spec["priorityClassName"] == "high", name
-            assert pod["metadata"]["annotations"]["team"] == pod["metadata"]["labels"]["team"] == "ml", name
+        assert spec["priorityClassName"] == "high", name
+        assert spec["topologySpreadConstraints"][0]["topologyKey"] == "zone", name
+        assert pod["metadata"]["annotations"]["team"] == pod["metadata"]["labels"]["team"] == "ml", name
     for name, container, _ in everything.containers():
         assert container["image"].startswith("registry.example.com/team/nesycd/"), name
         assert {"name": "SSL_CERT_FILE", "value": "/ca/ca.crt"} in container["env"], name
@@ -234,10 +235,23 @@ def test_a_gpu_brings_its_resource_nodes_and_runtime(everything: Render) -> None
         spec = manifest["spec"]["template"]["spec"]
         assert spec["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
         assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in spec["tolerations"]
-        # A second pod would wait for a GPU that the first one has.
-        strategy = manifest["spec"]["strategy"]
-        assert strategy["type"] == "Recreate" or strategy["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+        # A second pod would wait for the GPU that the first one has; and helm waits for one that may be unavailable by no strategy.
+        assert manifest["spec"]["strategy"] == {"type": "Recreate"}
     assert everything.get("Deployment", "worker-big")["spec"]["template"]["spec"]["runtimeClassName"] == "nvidia"
+
+
+def test_helm_waits_for_every_pod_but_one_of_several_with_gpus(small: Small) -> None:
+    rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    waited = {"type": "Recreate"}, rolling
+    for render in (small(), rendered(*preset("gpu")), rendered(*preset("production"))):
+        for manifest in render.kind("Deployment"):
+            spec = manifest["spec"]
+            gpu = "nvidia.com/gpu" in spec["template"]["spec"]["containers"][0]["resources"]["limits"]
+            one = spec.get("replicas") == 1
+            if "strategy" in spec and (one or not gpu):
+                assert spec["strategy"] in waited, manifest["metadata"]["name"]
+    several = small("workers.cpu.replicas=2", "workers.cpu.gpu.enabled=true").get("Deployment", "worker-cpu")["spec"]
+    assert several["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
 
 
 def test_several_students_share_the_artifacts_and_are_replaced_without_a_gap(small: Small) -> None:
@@ -475,6 +489,36 @@ def test_tls_and_token_reach_every_process() -> None:
     worker = render.environment("worker-gpu")
     assert worker["NESYCD_JOBS_PEER_TOKEN"] == "secret nesycd/auth-token"
     assert worker["NESYCD_JOBS_PEER_TLS_CA"] == "/etc/nesycd/tls/ca.crt"
+
+
+def test_the_test_has_a_budget_where_the_teachers_price_is_known(small: Small) -> None:
+    def budget(*values: str) -> str:
+        command = small(*values).by_name["Pod", "nesycd-test-run"]["spec"]["containers"][0]["command"]
+        return command[command.index("--budget-usd") + 1] if "--budget-usd" in command else ""
+
+    model = 'teacher.upstream.model="large"'
+    assert (
+        budget()
+        == budget(model, 'teacher.prices={"*": [1, 2]}')
+        == budget(model, 'teacher.prices={"large": [1, 2]}')
+        == "1"
+    )
+    assert budget("tests.budgetUsd=0.25") == "0.25"
+    assert budget(model, 'teacher.prices={"small": [1, 2]}') == "", (
+        "the teacher refuses a budget for a model without a price"
+    )
+
+
+def test_the_test_calls_with_token_and_tls_as_the_services_do() -> None:
+    pod = rendered(*preset("production")).by_name["Pod", "nesycd-test-run"]
+    env = {variable["name"]: variable for variable in pod["spec"]["containers"][0]["env"]}
+    files = {"NESYCD_PEER_TLS_CA": "ca.crt", "NESYCD_PEER_TLS_CERT": "tls.crt", "NESYCD_PEER_TLS_KEY": "tls.key"}
+    assert {name: env[name]["value"] for name in files} == {n: f"/etc/nesycd/tls/{f}" for n, f in files.items()}
+    assert env["NESYCD_PEER_TOKEN"]["valueFrom"]["secretKeyRef"] == {"name": "nesycd", "key": "auth-token"}
+    assert {"name": "tls", "mountPath": "/etc/nesycd/tls", "readOnly": True} in pod["spec"]["containers"][0][
+        "volumeMounts"
+    ]
+    assert pod["spec"]["serviceAccountName"] == "nesycd-runs"
 
 
 def test_numbers_and_lists_in_settings_stay_what_they_are(small: Small) -> None:

@@ -57,7 +57,7 @@ TOKENIZERS_PARALLELISM: "false"
 
 {{- /* 0 where the successor waits for this one's end; dict: root, service. */ -}}
 {{- define "nesycd.drain.delay" -}}
-{{- $alone := or (and (eq .service "knowledge") (eq .root.Values.knowledge.store "embedded")) (and (eq .service "student") (include "nesycd.student.recreate" .root)) -}}
+{{- $alone := or (and (eq .service "knowledge") (eq .root.Values.knowledge.store "embedded")) (and (eq .service "student") (include "nesycd.recreate" .root.Values.student)) -}}
 {{- if $alone }}0{{ else }}{{ int .root.Values.drain.delaySeconds }}{{ end -}}
 {{- end -}}
 
@@ -72,8 +72,12 @@ TOKENIZERS_PARALLELISM: "false"
 {{ include "nesycd.config.server" (dict "root" . "service" "teacher") }}
 NESYCD_TEACHER_UPSTREAM_URL: {{ include "nesycd.teacher.url" . | quote }}
 NESYCD_TEACHER_BACKEND: {{ .Values.teacher.upstream.backend }}
-NESYCD_TEACHER_DEFAULT_MODEL: {{ .Values.teacher.upstream.model | default (ternary "stand-in" "teacher" .Values.standinTeacher.enabled) | quote }}
+NESYCD_TEACHER_DEFAULT_MODEL: {{ include "nesycd.teacher.model" . | quote }}
 NESYCD_TEACHER_PRICES: {{ toJson .Values.teacher.prices | quote }}
+{{- end -}}
+
+{{- define "nesycd.teacher.model" -}}
+{{- .Values.teacher.upstream.model | default (ternary "stand-in" "teacher" .Values.standinTeacher.enabled) -}}
 {{- end -}}
 
 {{- define "nesycd.teacher.url" -}}

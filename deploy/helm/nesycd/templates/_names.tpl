@@ -108,7 +108,3 @@ runs: nesycd.runs.v1.RunService
 {{- define "nesycd.student.several" -}}
 {{- if or (gt (int .Values.student.replicas) 1) .Values.student.autoscaling.enabled }}yes{{ end -}}
 {{- end -}}
-
-{{- define "nesycd.student.recreate" -}}
-{{- if and .Values.student.gpu.enabled (not (include "nesycd.student.several" .)) }}yes{{ end -}}
-{{- end -}}

@@ -30,7 +30,7 @@ seccompProfile:
 The template of a pod. dict:
   root, component (its label and name), role (of its image), values (the component's), command (list),
   env, ports, probes, mounts, volumes, init (YAML text of list items; may be empty), config (text of its ConfigMap),
-  once (it ends by itself, before there are accounts), grace (seconds), resources, gpu (values or nil), peerRole (label for the network policies)
+  once (it ends by itself), early (there are no accounts yet), account (default: the component), grace (seconds), resources, gpu (values or nil), peerRole (label for the network policies)
 */ -}}
 {{- define "nesycd.pod" -}}
 {{- $defaults := .root.Values.podDefaults -}}
@@ -59,7 +59,8 @@ metadata:
 spec:
   {{- if .once }}
   restartPolicy: Never
-  {{- else }}
+  {{- end }}
+  {{- if not .early }}
   serviceAccountName: {{ include "nesycd.fullname" .root }}-{{ .account | default .component }}
   {{- end }}
   automountServiceAccountToken: false
@@ -180,6 +181,35 @@ spec:
     {{- with concat $defaults.extraVolumes ($values.extraVolumes | default list) }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+{{- end -}}
+
+{{- /* How the pods of a component are replaced; its values. */ -}}
+{{- define "nesycd.strategy" -}}
+{{- if include "nesycd.recreate" . -}}
+# A second pod would wait for the GPU that the first one has.
+type: Recreate
+{{- else -}}
+type: RollingUpdate
+rollingUpdate:
+  {{- if (.gpu | default dict).enabled }}
+  # One more pod would wait for a GPU: one goes first, and the others go on.
+  maxSurge: 0
+  maxUnavailable: 1
+  {{- else }}
+  maxSurge: 1
+  maxUnavailable: 0
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- /* "yes" where one pod has a GPU. `helm --wait` then waits for it; with maxUnavailable 1 it would wait for none. */ -}}
+{{- define "nesycd.recreate" -}}
+{{- if and (.gpu | default dict).enabled (le (int .replicas) 1) (not .autoscaling.enabled) }}yes{{ end -}}
+{{- end -}}
+
+{{- /* "yes" where several pods have GPUs: of those `helm --wait` waits for all but one. */ -}}
+{{- define "nesycd.unwaited" -}}
+{{- if and .gpu.enabled (gt (int .replicas) 1) (not .autoscaling.enabled) }}yes{{ end -}}
 {{- end -}}
 
 {{- /* Requests and limits, with the GPUs in both; dict: resources, gpu. */ -}}
