@@ -21,7 +21,7 @@ Made of the comments in [values.yaml](values.yaml) by `python deploy/helm/make_r
 how to run it: [docs/operations.md](../../../docs/operations.md).
 
 ```
-helm install nesycd deploy/helm/nesycd -f deploy/helm/nesycd/values-small.yaml --wait --timeout 10m
+helm install nesycd deploy/helm/nesycd -f deploy/helm/nesycd/values-small.yaml --set global.imageRegistry=registry.example.com/team --wait --timeout 10m
 helm test nesycd --timeout 30m
 ```
 

@@ -18,6 +18,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "deploy" / "helm" / "nesycd"
 PRESETS = ("small", "gpu", "production")
+REGISTRY = ("--set-json", 'global.imageRegistry="registry.example.com"')
+"""What every installation names; what comes later in a command wins."""
 Manifest = dict[str, Any]
 
 
@@ -38,7 +40,18 @@ def helm() -> str:
 
 def template(*arguments: str, version: str = "1.36.0") -> subprocess.CompletedProcess[str]:
     """`helm template` of the chart as the release nesycd in the namespace team."""
-    command = [helm(), "template", "nesycd", str(CHART), "--namespace", "team", "--kube-version", version, *arguments]
+    command = [
+        helm(),
+        "template",
+        "nesycd",
+        str(CHART),
+        "--namespace",
+        "team",
+        "--kube-version",
+        version,
+        *REGISTRY,
+        *arguments,
+    ]
     return subprocess.run(command, capture_output=True, text=True)
 
 

@@ -36,8 +36,10 @@ def everything(small: Small) -> Render:
     return small(*EVERYTHING)
 
 
-@pytest.mark.parametrize("version", ["1.34", "1.35", "1.36"])
-def test_manifests_are_valid_for_three_versions_of_kubernetes(everything: Render, version: str) -> None:
+@pytest.mark.parametrize("version", ["1.29", "1.34", "1.35", "1.36"])
+def test_manifests_are_valid_for_the_oldest_version_of_kubernetes_and_the_three_newest(
+    everything: Render, version: str
+) -> None:
     seen = []
     for manifest in [m for one in (everything, *(rendered(*preset(name)) for name in PRESETS)) for m in one.manifests]:
         if manifest["kind"] not in OPERATORS and manifest not in seen:
@@ -45,7 +47,7 @@ def test_manifests_are_valid_for_three_versions_of_kubernetes(everything: Render
             kubernetes_validate.validate(manifest, version, strict=True)
 
 
-@pytest.mark.parametrize("version", ["1.34.0", "1.35.0", "1.36.0"])
+@pytest.mark.parametrize("version", ["1.29.0", "1.34.0", "1.35.0", "1.36.0"])
 def test_the_chart_renders_alike_for_each_version(version: str) -> None:
     assert template(*preset("gpu"), version=version).stdout == template(*preset("gpu")).stdout
 
@@ -290,6 +292,30 @@ def test_what_is_scaled_has_no_number_of_replicas(everything: Render) -> None:
     assert "state" not in trigger["query"].split("{")[1], "queued and running count"
 
 
+def test_keda_asks_prometheus_as_the_values_say(small: Small) -> None:
+    scaled = ('workers.cpu.autoscaling={"enabled": true}', 'keda.prometheusAddress="https://prometheus:9092"')
+
+    def trigger(*values: str) -> Manifest:
+        (one,) = small(*scaled, *values).kind("ScaledObject")
+        return one["spec"]["triggers"][0]
+
+    plain = trigger()
+    assert "authenticationRef" not in plain
+    assert plain["metadata"].keys() == {"serverAddress", "query", "threshold", "ignoreNullValues"}
+    assert plain["metadata"]["ignoreNullValues"] == "false" and plain["metadata"]["threshold"] == "1"
+    asked = trigger(
+        'keda.authModes="tls,bearer"', 'keda.authenticationRef="thanos"', 'keda.authenticationKind="ClusterTriggerAuthentication"',
+        'keda.metadata={"namespace": "team", "unsafeSsl": "true", "query": "vector(9)"}',
+    )  # fmt: skip
+    assert asked["authenticationRef"] == {"name": "thanos", "kind": "ClusterTriggerAuthentication"}
+    assert asked["metadata"] == plain["metadata"] | {
+        "authModes": "tls,bearer",
+        "namespace": "team",
+        "unsafeSsl": "true",
+    }
+    assert trigger('keda.authenticationRef="cloud"')["authenticationRef"]["kind"] == "TriggerAuthentication"
+
+
 def _exported() -> dict[str, set[str]]:
     """Every metric that a service tells, with its labels, as Prometheus sees them."""
     from types import SimpleNamespace
@@ -477,6 +503,52 @@ def test_volumes_outlive_an_uninstall_where_they_are_to_be_kept() -> None:
         assert annotations == {"helm.sh/resource-policy": "keep"}
     policy = render.get("StatefulSet", "valkey")["spec"]["persistentVolumeClaimRetentionPolicy"]
     assert policy["whenDeleted"] == "Retain"
+
+
+def test_a_claim_has_the_annotations_that_are_given(small: Small) -> None:
+    given = [
+        f'{place}.annotations={{"team": "{place}"}}'
+        for place in ("artifacts.persistence", "knowledge.persistence", "valkey.persistence")
+    ]
+    render = small(*given)
+    for name in ("artifacts", "knowledge"):
+        annotations = render.get("PersistentVolumeClaim", name)["metadata"]["annotations"]
+        assert annotations == {"helm.sh/resource-policy": "keep", "team": f"{name}.persistence"}
+    (claim,) = render.get("StatefulSet", "valkey")["spec"]["volumeClaimTemplates"]
+    assert claim["metadata"]["annotations"] == {"team": "valkey.persistence"}
+
+
+def test_labels_that_are_given_are_on_every_object_and_pod_and_none_twice(small: Small) -> None:
+    arguments = [
+        'commonLabels={"team": "a", "cost": "7"}', 'podDefaults.podLabels={"team": "b"}', 'teacher.podLabels={"team": "c"}',
+        'monitoring.labels={"team": "d"}', "monitoring.podMonitor.enabled=true", "monitoring.prometheusRule.enabled=true",
+        'monitoring.dashboard={"enabled": true, "labels": {"team": "e"}}',
+    ]  # fmt: skip
+    render = small(*arguments)
+    text = template(*preset("small"), *(part for value in arguments for part in ("--set-json", value))).stdout
+    for node in yaml.compose_all(text):
+        _no_key_twice(node)
+    for manifest in render.manifests:
+        assert manifest["metadata"]["labels"]["cost"] == "7", manifest["metadata"]["name"]
+    for name, pod in render.pods():
+        assert pod["metadata"]["labels"]["team"] == ("c" if name == "nesycd-teacher" else "b"), name
+    for kind, name, team in (
+        ("PodMonitor", "monitoring", "d"),
+        ("ConfigMap", "dashboard", "e"),
+        ("Service", "runs", "a"),
+    ):
+        assert render.get(kind, name)["metadata"]["labels"]["team"] == team
+
+
+def _no_key_twice(node: yaml.Node | None) -> None:
+    if isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value]
+        assert len(keys) == len(set(keys)), keys
+        for _, value in node.value:
+            _no_key_twice(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _no_key_twice(value)
 
 
 def test_tls_and_token_reach_every_process() -> None:

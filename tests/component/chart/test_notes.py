@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.component.chart.conftest import CHART, helm, preset
+from tests.component.chart.conftest import CHART, REGISTRY, helm, preset
 
 # helm renders notes for a cluster only; here the same text becomes a ConfigMap.
 AS_MANIFEST = """
@@ -26,7 +26,18 @@ def notes(folder: Path, name: str, *values: str) -> str:
     chart = Path(shutil.copytree(CHART, folder / "chart"))
     (chart / "templates" / "NOTES.txt").rename(chart / "NOTES.txt")
     (chart / "templates" / "notes.yaml").write_text(AS_MANIFEST)
-    command = [helm(), "template", "nesycd", str(chart), "-n", "team", "--kube-version", "1.36.0", *preset(name)]
+    command = [
+        helm(),
+        "template",
+        "nesycd",
+        str(chart),
+        "-n",
+        "team",
+        "--kube-version",
+        "1.36.0",
+        *preset(name),
+        *REGISTRY,
+    ]
     command += [part for value in values for part in ("--set-json", value)]
     done = subprocess.run([*command, "--show-only", "templates/notes.yaml"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

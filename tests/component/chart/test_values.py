@@ -15,6 +15,7 @@ from tests.component.chart.conftest import CHART, PRESETS, ROOT, preset, templat
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 Refused = Callable[..., str]
+FORTY = "n" * 40
 
 
 def maker(name: str) -> ModuleType:
@@ -57,6 +58,10 @@ def test_every_value_says_what_it_is_for() -> None:
         ('networkPolicy.dns.to=[]', ["/networkPolicy/dns/to"]),
         ('podDefaults.extraEnv=[{"nam": "X"}]', ["/podDefaults/extraEnv/0"]),
         ("singleNode=1", ["/singleNode"]),
+        ('podDisruptionBudget.maxUnavailable="0%"', ["/podDisruptionBudget/maxUnavailable"]),
+        ('podDisruptionBudget.maxUnavailable="101%"', ["/podDisruptionBudget/maxUnavailable"]),
+        ('keda.authModes="token"', ["/keda/authModes"]),
+        ('keda.authenticationKind="Secret"', ["'TriggerAuthentication', 'ClusterTriggerAuthentication'"]),
     ],
 )  # fmt: skip
 def test_a_value_of_a_wrong_name_type_or_form_is_refused_with_its_place(
@@ -167,6 +172,15 @@ def test_a_setting_that_is_not_free_is_given_by_the_chart(process: str) -> None:
             "workers.cpu.gpu.enabled is true, and its queues lack nesycd.gpu, so the GPU would be idle",
         ),
         (["workers.cpu.autoscaling.enabled=true"], "keda.prometheusAddress is empty"),
+        (['keda.authModes="bearer"'], "keda.authenticationRef is empty: name the TriggerAuthentication that holds what it needs"),
+        (
+            [f'fullnameOverride="{FORTY}"', 'workers.of-twenty-characters={"autoscaling": {"enabled": true}}', 'keda.prometheusAddress="http://p"'],
+            f"{FORTY}-worker-of-twenty-characters has 68 characters, of which KEDA takes 63: shorten fullnameOverride",
+        ),
+        (['global.imageRegistry=""'], "no registry is named for the images of extraction, knowledge, runs, student, teacher, valkey, worker: set it"),
+        (['commonLabels={"app.kubernetes.io/name": "x"}'], "commonLabels has app.kubernetes.io/name, which the chart sets itself"),
+        (['podDefaults.podLabels={"nesycd.dev/role": "x"}'], "podDefaults.podLabels has nesycd.dev/role"),
+        (['workers.cpu.podLabels={"helm.sh/chart": "x"}'], "workers.cpu.podLabels has helm.sh/chart"),
         (['knowledge.embedder.kind="openai"'], "knowledge.embedder.url is empty"),
         (["monitoring.podMonitor.enabled=true", "monitoring.metrics.enabled=false"], "monitoring.metrics.enabled is false: set it to true"),
     ],
@@ -175,6 +189,15 @@ def test_values_that_do_not_fit_together_are_refused_with_what_to_do(
     refused: Refused, values: list[str], sentence: str
 ) -> None:
     assert sentence in refused(*values)
+
+
+def test_images_may_each_name_their_registry() -> None:
+    roles = yaml.safe_load((CHART / "values.yaml").read_text())["images"].keys() - {"pullPolicy", "weaviate"}
+    named = [f'images.{role}.repository="registry.example.com/a/{role}"' for role in roles]
+    arguments = [part for value in ['global.imageRegistry=""', *named] for part in ("--set-json", value)]
+    done = template(*preset("small"), *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "image: registry.example.com/a/teacher:" in done.stdout
 
 
 def test_all_problems_come_at_once(refused: Refused) -> None:

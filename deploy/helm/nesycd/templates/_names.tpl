@@ -24,19 +24,24 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
-{{- /* All labels; dict: root, component. */ -}}
-{{- define "nesycd.labels" -}}
+{{- /* Labels of the chart's own; dict: root, component. */ -}}
+{{- define "nesycd.labels.own" -}}
 {{ include "nesycd.selector" . }}
 app.kubernetes.io/part-of: nesycd
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
-{{- with .root.Values.commonLabels }}
+{{- end -}}
+
+{{- /* All labels of an object; dict: root, component, labels (more of them, which win over commonLabels). */ -}}
+{{- define "nesycd.labels" -}}
+{{ include "nesycd.labels.own" . }}
+{{- with merge (dict) (.labels | default dict) .root.Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
 
-{{- /* metadata of an object; dict: root, component, name (after the full name; default: the component). */ -}}
+{{- /* metadata of an object; dict: root, component, name (after the full name; default: the component), labels. */ -}}
 {{- define "nesycd.metadata" -}}
 name: {{ include "nesycd.fullname" .root }}-{{ .name | default .component }}
 namespace: {{ .root.Release.Namespace }}

@@ -42,10 +42,7 @@ metadata:
     {{- include "nesycd.selector" . | nindent 4 }}
     app.kubernetes.io/part-of: nesycd
     nesycd.dev/role: {{ .peerRole | default .component }}
-    {{- with .root.Values.commonLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
-    {{- with merge (dict) ($values.podLabels | default dict) $defaults.podLabels }}
+    {{- with merge (dict) ($values.podLabels | default dict) $defaults.podLabels .root.Values.commonLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
   annotations:
