@@ -52,22 +52,29 @@ def cluster() -> Iterator[Cluster]:
     if "not found" not in there.output:
         pytest.exit(f"The cluster does not answer: {there.output.strip()}", 2)
     shutil.rmtree(REPORT, ignore_errors=True)
+    with namespace(made, keep=KEEP):
+        yield made
+
+
+@contextlib.contextmanager
+def namespace(made: Cluster, *labels: str, keep: bool = False) -> Iterator[None]:
+    """Makes the namespace, which enforces Pod Security `restricted`, and removes it at the end, with all that is in it."""
     made.run("kubectl", "create", "namespace", made.namespace)
     try:
-        label = "pod-security.kubernetes.io/enforce=restricted"
-        made.run("kubectl", "label", "namespace", made.namespace, label)
+        restricted = "pod-security.kubernetes.io/enforce=restricted"
+        made.run("kubectl", "label", "namespace", made.namespace, restricted, *labels)
         if own_cluster():
             import torch
 
             text = (HERE / "site-packages.yaml").read_text()
             text = text.replace("NAMESPACE", made.namespace).replace("FOLDER", str(Path(torch.__file__).parents[1]))
             made.run("kubectl", "apply", "-f", "-", given=text)
-        yield made
+        yield
     finally:
-        if not KEEP:
+        if not keep:
             made.run("kubectl", "delete", "namespace", made.namespace, "--timeout=5m", check=False)
             if own_cluster():
-                made.run("kubectl", "delete", "pv", "nesycd-site-packages", "--timeout=1m", check=False)
+                made.run("kubectl", "delete", "pv", f"{made.namespace}-site-packages", "--timeout=1m", check=False)
 
 
 @pytest.fixture(scope="session")
@@ -82,16 +89,27 @@ def installed(cluster: Cluster) -> Cluster:
     return cluster
 
 
+@pytest.fixture
+def team(installed: Cluster) -> Iterator[Cluster]:
+    """An empty namespace for the release of another team, whose Redis is the first release's Valkey."""
+    redis = f"{installed.release}-valkey.{installed.namespace}:6379"
+    values = (*installed.values, "-f", str(HERE / "values-team.yaml"), "--set", f"redis.address={redis}")
+    made = Cluster(f"{installed.namespace}-team", values=values)
+    with namespace(made, "nesycd.dev/test=team"):
+        yield made
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """After a failure: objects, events and logs into a folder of the test's name."""
     report = yield
     if report.failed and "cluster" in getattr(item, "fixturenames", ()):
-        made = getattr(item, "funcargs", {}).get("cluster") or getattr(item, "funcargs", {}).get("installed")
-        cluster = made or Cluster(os.environ.get("NESYCD_TEST_NAMESPACE") or "nesycd-test")
+        used = [one for one in getattr(item, "funcargs", {}).values() if isinstance(one, Cluster)]
+        used = used or [Cluster(os.environ.get("NESYCD_TEST_NAMESPACE") or "nesycd-test")]
         folder = REPORT / item.name
-        with contextlib.suppress(subprocess.SubprocessError, AssertionError, ValueError):
-            cluster.report(folder)
+        for one in {one.namespace: one for one in used}.values():
+            with contextlib.suppress(subprocess.SubprocessError, AssertionError, ValueError):
+                one.report(folder / one.namespace)
         report.sections.append(("cluster", f"objects, events and logs are in {folder}"))
     return report
 
