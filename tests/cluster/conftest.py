@@ -89,16 +89,6 @@ def installed(cluster: Cluster) -> Cluster:
     return cluster
 
 
-@pytest.fixture
-def team(installed: Cluster) -> Iterator[Cluster]:
-    """An empty namespace for the release of another team, whose Redis is the first release's Valkey."""
-    redis = f"{installed.release}-valkey.{installed.namespace}:6379"
-    values = (*installed.values, "-f", str(HERE / "values-team.yaml"), "--set", f"redis.address={redis}")
-    made = Cluster(f"{installed.namespace}-team", values=values)
-    with namespace(made, "nesycd.dev/test=team"):
-        yield made
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """After a failure: objects, events and logs into a folder of the test's name."""

@@ -4,51 +4,58 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.certificates import issued
+from tests.cluster.conftest import HERE, namespace
 from tests.cluster.kubernetes import ROOT, Cluster, Done
 
 PODS = ("teacher", "extraction", "knowledge", "student", "runs", "worker-cpu", "worker-submissions", "standin")
 TOKEN = "token-of-the-team"
+Files = dict[str, Path]
 
 
-def certificate_names(namespace: str) -> list[str]:
-    """The names that docs/install.md wants in the certificate, for a release in this namespace and not in `nesycd`."""
+@pytest.fixture(scope="module")
+def team(installed: Cluster) -> Iterator[Cluster]:
+    """An empty namespace for the release of another team, whose Redis is the first release's Valkey."""
+    redis = f"{installed.release}-valkey.{installed.namespace}:6379"
+    values = (*installed.values, "-f", str(HERE / "values-team.yaml"), "--set", f"redis.address={redis}")
+    made = Cluster(f"{installed.namespace}-team", values=values)
+    with namespace(made, "nesycd.dev/test=team"):
+        yield made
+
+
+@pytest.fixture(scope="module")
+def files(team: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """Authority, certificate and key of the release, with the names that docs/install.md wants, for this namespace and not for `nesycd`."""
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "install.md").read_text(), re.S)
     (certificate,) = [block for block in blocks if "kind: Certificate" in block]
     names = yaml.safe_load(certificate)["spec"]["dnsNames"]
-    return [re.sub(r"^\*\.nesycd\b", f"*.{namespace}", name) for name in names]
+    return issued(tmp_path_factory.mktemp("tls"), [re.sub(r"^\*\.nesycd\b", f"*.{team.namespace}", n) for n in names])
 
 
-def make_secrets(team: Cluster, files: dict[str, Path], redis_password: str) -> None:
-    """The Secrets that values-team.yaml names, as docs/install.md makes them."""
-    literals = {"redis-password": redis_password, "auth-token": TOKEN}
-    team.kubectl("create", "secret", "generic", "team", *(f"--from-literal={k}={v}" for k, v in literals.items()))
-    team.kubectl("create", "secret", "generic", "team-tls", *(f"--from-file={k}={v}" for k, v in files.items()))
-
-
-def list_runs(team: Cluster, files: dict[str, Path], token: str) -> Done:
-    """What `nesycd runs` says on this machine, with the environment that the notes of the chart name."""
-    with team.services("runs") as addresses:
-        port = addresses["runs"].rpartition(":")[2]
+def nesycd(team: Cluster, files: Files, service: str, *arguments: str, token: str = TOKEN) -> Done:
+    """What the command says on this machine, with the environment that the notes of the chart name."""
+    with team.services(service) as addresses:
+        port = addresses[service].rpartition(":")[2]
         given = {
-            "NESYCD_RUNS_ADDRESS": f"localhost:{port}", "NESYCD_CLI_PEER_TOKEN": token, "NESYCD_CLI_PEER_TLS_CA": files["ca.crt"],
+            f"NESYCD_{service.upper()}_ADDRESS": f"localhost:{port}", "NESYCD_CLI_PEER_TOKEN": token, "NESYCD_CLI_PEER_TLS_CA": files["ca.crt"],
             "NESYCD_CLI_PEER_TLS_CERT": files["tls.crt"], "NESYCD_CLI_PEER_TLS_KEY": files["tls.key"],
         }  # fmt: skip
         environment = [f"{name}={value}" for name, value in given.items()]
-        return team.run(
-            "env", *environment, sys.executable, "-m", "cli.main", "runs", "--json", seconds=120, check=False
-        )
+        return team.run("env", *environment, sys.executable, "-m", "cli.main", *arguments, seconds=120, check=False)
 
 
 def test_a_first_installation_with_an_external_redis_a_token_and_mutual_tls_gets_ready_and_does_a_run(
-    installed: Cluster, team: Cluster, tmp_path: Path
+    installed: Cluster, team: Cluster, files: Files
 ) -> None:
-    files = issued(tmp_path, certificate_names(team.namespace))
-    make_secrets(team, files, installed.secret("redis-password"))
+    literals = {"redis-password": installed.secret("redis-password"), "auth-token": TOKEN}
+    team.kubectl("create", "secret", "generic", "team", *(f"--from-literal={k}={v}" for k, v in literals.items()))
+    team.kubectl("create", "secret", "generic", "team-tls", *(f"--from-file={k}={v}" for k, v in files.items()))
     done = team.install()
     print(f"`helm install --wait` of the second release was ready after {done.seconds:.0f} s")
     team.ready(dict.fromkeys(PODS, 1))
@@ -57,7 +64,23 @@ def test_a_first_installation_with_an_external_redis_a_token_and_mutual_tls_gets
     done = team.helm("test", "--timeout", "28m", "--logs")
     print(f"{done.output}\n`helm test` of the second release took {done.seconds:.0f} s")
     assert "Phase:          Succeeded" in done.output and "ended well" in done.output
-    known = list_runs(team, files, TOKEN)
+    known = nesycd(team, files, "runs", "runs", "--json")
     assert known.status == 0 and "cluster-test" in known.output, known.output
-    refused = list_runs(team, files, "another")
+    refused = nesycd(team, files, "runs", "runs", token="another")
     assert refused.status != 0 and "NESYCD_CLI_PEER_TOKEN" in refused.output, refused.output
+
+
+def test_a_volume_is_saved_and_restored_by_the_commands_of_the_page(
+    team: Cluster, files: Files, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    section = page[page.index("### The files of a volume") : page.index("### Restoring Weaviate")]
+    (commands,) = re.findall(r"```\n(.*?)```", section, re.S)
+    before = nesycd(team, files, "knowledge", "kb", "list", "--json")
+    assert before.status == 0 and "knowledgeBases/" in before.output, "the run has made a knowledge base"
+    commands = commands.replace("--namespace nesycd ", f"--namespace {team.namespace} ")
+    done = team.run("bash", "-euc", f"cd '{tmp_path}'\n{commands}")
+    print(f"{done.output}\nsaved and restored in {done.seconds:.0f} s")
+    assert list((tmp_path / "saved").iterdir())
+    team.ready({"knowledge": 1})
+    assert nesycd(team, files, "knowledge", "kb", "list", "--json").output == before.output
