@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -161,20 +162,29 @@ _COUNT = f"""
 local TOTALS = '{_TOTALS}'
 local function count(what, stage, word) redis.call('HINCRBY', TOTALS, what .. ' ' .. stage .. ' ' .. word, 1) end
 """
+_END = """
+-- Ends a run in a state, whose worker is gone; its stage is where that left it.
+local function over(run, stage, lease, active, id, now, state)
+  redis.call('DEL', lease)
+  redis.call('HSET', run, 'state', state, 'end_time', now)
+  redis.call('HSET', stage, 'state', state)
+  redis.call('HDEL', stage, 'begun')
+  redis.call('SREM', active, id)
+  redis.call('HINCRBY', run, 'version', 1)
+end
+"""
 
 # KEYS run index active request | ARGV id now request_seconds field value ...
 _CREATE = (
     _TOUCH
     + """
-if ARGV[3] ~= '0' then
-  local known = redis.call('GET', KEYS[4])
-  if known then return {'REPEATED', known} end
-end
+local known = redis.call('GET', KEYS[4])
+if known then return {'REPEATED', known} end
 if redis.call('EXISTS', KEYS[1]) == 1 then return {'EXISTS', ARGV[1]} end
 for i = 4, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
 redis.call('SADD', KEYS[3], ARGV[1])
-if ARGV[3] ~= '0' then redis.call('SET', KEYS[4], ARGV[1], 'EX', ARGV[3]) end
+redis.call('SET', KEYS[4], ARGV[1], 'EX', ARGV[3])
 touch(KEYS[1])
 return {'CREATED', ARGV[1]}
 """
@@ -184,6 +194,7 @@ return {'CREATED', ARGV[1]}
 _TAKE = (
     _TOUCH
     + _COUNT
+    + _END
     + """
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then return 'ABSENT' end
@@ -193,14 +204,15 @@ local owner = redis.call('GET', KEYS[3])
 if owner == ARGV[2] then return 'TAKEN' end
 if owner and owner ~= ARGV[8] then return 'BUSY' end
 if state ~= 'QUEUED' then count('attempts', ARGV[4], 'lost') end
+if state == 'CANCELLING' then
+  over(KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1], ARGV[6], 'CANCELLED')
+  return 'CANCELLED'
+end
 local strikes = tonumber(redis.call('HGET', KEYS[2], 'strikes') or '0')
 if strikes >= tonumber(ARGV[7]) then
-  redis.call('DEL', KEYS[3])
-  redis.call('HSET', KEYS[1], 'state', 'FAILED', 'end_time', ARGV[6], 'error', ARGV[9])
-  redis.call('HSET', KEYS[2], 'state', 'FAILED')
-  redis.call('SREM', KEYS[4], ARGV[1])
+  redis.call('HSET', KEYS[1], 'error', ARGV[9])
+  over(KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1], ARGV[6], 'FAILED')
   count('failures', ARGV[4], cjson.decode(ARGV[9]).reason)
-  touch(KEYS[1])
   return 'EXHAUSTED'
 end
 redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3])
@@ -216,11 +228,12 @@ return 'TAKEN'
 """
 )
 
-# KEYS run lease | ARGV token ttl_ms: a lease that expired while Redis was away is taken again, unless another has it.
+# KEYS run lease | ARGV token ttl_ms: a lease that expired while Redis was away is taken again, unless another has it or had it
+# since: then the run may be at another stage.
 _RENEW = """
 local owner = redis.call('GET', KEYS[2])
 if owner == ARGV[1] then redis.call('PEXPIRE', KEYS[2], ARGV[2]) return 1 end
-if owner then return 0 end
+if owner or redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return 0 end
 local state = redis.call('HGET', KEYS[1], 'state')
 if state ~= 'RUNNING' and state ~= 'CANCELLING' then return 0 end
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
@@ -300,14 +313,15 @@ return 'OK'
 """
 )
 
-# KEYS run active stage | ARGV id now
+# KEYS run active stage | ARGV id now call: repeated by the client, the same call is answered as before
 _RESUME = (
     _TOUCH
     + """
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then return 'ABSENT' end
+if redis.call('HGET', KEYS[1], 'resumed') == ARGV[3] then return 'OK' end
 if state ~= 'FAILED' and state ~= 'CANCELLED' then return state end
-redis.call('HSET', KEYS[1], 'state', 'QUEUED', 'cancel', '0', 'queued_at', ARGV[2])
+redis.call('HSET', KEYS[1], 'state', 'QUEUED', 'cancel', '0', 'queued_at', ARGV[2], 'resumed', ARGV[3])
 redis.call('HDEL', KEYS[1], 'error', 'end_time')
 redis.call('HSET', KEYS[3], 'state', 'QUEUED', 'strikes', '0')
 redis.call('SADD', KEYS[2], ARGV[1])
@@ -320,6 +334,7 @@ return 'OK'
 _RECLAIM = (
     _TOUCH
     + _COUNT
+    + _END
     + """
 local state = redis.call('HGET', KEYS[1], 'state')
 local owner = redis.call('GET', KEYS[2])
@@ -331,11 +346,7 @@ if state == 'QUEUED' then
 end
 if state == 'CANCELLING' then
   count('attempts', ARGV[5], 'lost')
-  redis.call('DEL', KEYS[2])
-  redis.call('HSET', KEYS[1], 'state', 'CANCELLED', 'end_time', ARGV[2])
-  redis.call('HSET', KEYS[3], 'state', 'CANCELLED')
-  redis.call('SREM', KEYS[4], ARGV[1])
-  touch(KEYS[1])
+  over(KEYS[1], KEYS[3], KEYS[2], KEYS[4], ARGV[1], ARGV[2], 'CANCELLED')
   return 'CANCELLED'
 end
 if state ~= 'RUNNING' then redis.call('SREM', KEYS[4], ARGV[1]) return 'OVER' end
@@ -361,7 +372,8 @@ _UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL'
 def connect(url: str, *, patience: float = 300.0) -> redis.Redis:
     """A client that repeats what fails because the server is away, for about ``patience`` seconds.
 
-    Every script of this module may run twice with the same effect, so repeating is safe.
+    A script may have run though its answer was lost. Run again it changes nothing more; its answer may be another one only where
+    a worker's turn ends or a run is taken from a worker that is gone: then the recovery sends what the caller did not.
     """
     cap = 2.0
     retries = max(1, round(patience / cap) + 6)
@@ -406,11 +418,12 @@ class RunStore:
             run_id: Its id.
             spec: Its spec, checked.
             plan: Its stages with their rounds, in order.
-            request_id: A repeated request with the same id makes no second run.
+            request_id: A repeated request with the same id makes no second run. "": one of this call's own, for the client repeats it too.
 
         Returns:
             "CREATED", "EXISTS" (a run has this id) or "REPEATED" (the request was answered before), and the run's id.
         """
+        request_id = request_id or uuid.uuid4().hex
         now = time.time()
         stage, round_ = plan[0]
         fields = {
@@ -419,7 +432,7 @@ class RunStore:
         }  # fmt: skip
         keys = [self._run(run_id), f"{PREFIX}index", f"{PREFIX}active", f"{PREFIX}request:{request_id}"]
         flat = [item for pair in fields.items() for item in pair]
-        args = [run_id, repr(now), _REQUEST_SECONDS if request_id else 0, *flat]
+        args = [run_id, repr(now), _REQUEST_SECONDS, *flat]
         outcome, known = self._scripts["create"](keys=keys, args=args)
         return outcome, known
 
@@ -495,7 +508,7 @@ class RunStore:
         """Queues a run again that failed or was cancelled. Returns "OK", "ABSENT", or the state that forbids it."""
         stage = self._current(run_id)
         keys = [self._run(run_id), f"{PREFIX}active", self._stage(run_id, *stage)]
-        return self._scripts["resume"](keys=keys, args=[run_id, repr(time.time())])
+        return self._scripts["resume"](keys=keys, args=[run_id, repr(time.time()), uuid.uuid4().hex])
 
     # --- for workers
 
@@ -511,7 +524,7 @@ class RunStore:
 
         Returns:
             "TAKEN"; "BUSY": another worker has it; "STALE": the run is past this stage, or over; "ABSENT": no such run;
-            "EXHAUSTED": it was begun too often, and the run has failed now.
+            "CANCELLED": it was to stop, and its worker is gone; "EXHAUSTED": it was begun too often, and the run has failed now.
         """
         keys = [self._run(run_id), self._stage(run_id, stage, round_), self._lease(run_id), f"{PREFIX}active"]
         error = {

@@ -40,6 +40,36 @@ def test_a_run_is_made_once_and_a_repeated_request_finds_it(store: state.RunStor
     assert store.get("b") is None
 
 
+def twice(store: state.RunStore, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the connection breaks after Redis did what it was asked: the client asks again."""
+    once = store._scripts[script]
+
+    def repeated(**call: object) -> object:
+        once(**call)
+        return once(**call)
+
+    monkeypatch.setitem(store._scripts, script, repeated)  # type: ignore[arg-type]
+
+
+def test_a_run_that_is_made_but_whose_answer_is_lost_is_no_run_of_somebody_else(
+    store: state.RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twice(store, "create", monkeypatch)
+    assert store.create("a", {}, PLAN) == ("REPEATED", "a")
+    assert store.create("a", {}, PLAN) == ("EXISTS", "a")
+
+
+def test_a_run_that_is_resumed_but_whose_answer_is_lost_is_resumed(
+    store: state.RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twice(store, "resume", monkeypatch)
+    store.create("a", {}, PLAN)
+    assert store.resume("a") == "QUEUED"
+    store.cancel("a")
+    assert store.resume("a") == "OK"
+    assert store.resume("a") == "QUEUED"
+
+
 def test_one_worker_has_a_run_and_a_second_delivery_changes_nothing(store: state.RunStore) -> None:
     store.create("a", {}, PLAN)
     assert store.take("a", "prepare", 1, "one") == "TAKEN"
@@ -85,6 +115,22 @@ def test_a_lease_that_expired_while_redis_was_away_is_kept(store: state.RunStore
     assert store.owner("a") == "one"
 
 
+def test_a_lease_is_not_taken_back_after_others_went_on_with_the_run(store: state.RunStore) -> None:
+    store.create("a", {}, PLAN)
+    store.take("a", "prepare", 1, "one")
+    time.sleep(0.7)
+    store.take("a", "prepare", 1, "two")
+    store.end_stage("a", "prepare", 1, "two", "DONE", following=("evaluate", 1))
+    store.take("a", "evaluate", 1, "three")
+    time.sleep(0.7)
+    assert not store.renew("a", "one")
+    error = {"reason": "X", "message": "x", "stage": "prepare"}
+    assert not store.end_stage("a", "prepare", 1, "one", "FAILED", error=error)
+    assert store.renew("a", "three")
+    record = store.get("a")
+    assert record and (record.state, record.stage, record.error) == ("RUNNING", "evaluate", None)
+
+
 def test_a_stage_that_kills_its_worker_again_and_again_ends_the_run_with_its_reason(store: state.RunStore) -> None:
     store.create("a", {}, PLAN)
     for token in ("1", "2", "3"):
@@ -127,6 +173,21 @@ def test_cancel_stops_a_waiting_run_at_once_and_asks_a_running_one(store: state.
     assert store.end_stage("a", "prepare", 1, "one", "HANDBACK")
     assert store.get("a").state == "CANCELLED"  # type: ignore[union-attr]
     assert store.cancel("nobody") == "ABSENT"
+
+
+def test_a_run_that_was_to_stop_when_its_last_worker_was_lost_is_cancelled_and_has_not_failed(
+    store: state.RunStore,
+) -> None:
+    store.create("a", {}, PLAN)
+    for token in ("1", "2", "3"):
+        assert store.take("a", "prepare", 1, token, dead=store.owner("a")) == "TAKEN"
+    store.cancel("a")
+    assert store.take("a", "prepare", 1, "4") == "BUSY"
+    assert store.take("a", "prepare", 1, "4", dead="3") == "CANCELLED"
+    record = store.get("a")
+    assert record and (record.state, record.error, record.stages[0].state) == ("CANCELLED", None, "CANCELLED")
+    assert record.end_time and store.active() == [] and store.owner("a") == ""
+    assert store.totals().attempts["prepare", "lost"] == 3 and not store.totals().failures
 
 
 def test_runs_whose_worker_is_gone_are_sent_again_once(store: state.RunStore) -> None:
