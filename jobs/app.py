@@ -17,7 +17,9 @@ from kombu import Queue
 
 from jobs.heartbeat import make_step
 from jobs.settings import Settings
+from services.common.logs import get_logger
 
+log = get_logger("nesycd.app")
 CPU_QUEUE, GPU_QUEUE, RUN_QUEUE = "nesycd.cpu", "nesycd.gpu", "nesycd.runs"
 RUN_TASK, STAGE_TASK = "nesycd.run", "nesycd.stage"
 GPU_STAGES = frozenset({"train-general", "diagnose", "train-augmented"})
@@ -69,8 +71,7 @@ def make_app(settings: Settings) -> Celery:
         # Stages that run long outlive a broken connection; the lease, not the broker, says whose they are.
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_soft_shutdown_timeout=60.0,
-        task_time_limit=settings.stage_seconds,
-        task_soft_time_limit=max(1, settings.stage_seconds - 60),
+        # No task_time_limit: the solo pool knows none. A stage that hangs is caught by jobs/watchdog.py.
         # Longer than the longest stage: Redis hands a message to a second worker after it (celery#5306).
         # Where Redis is gone with its address, as when all is uninstalled, a connection is tried for two minutes otherwise, and a
         # worker that is told to end does not hear of it meanwhile.
@@ -102,7 +103,6 @@ def make_app(settings: Settings) -> Celery:
         task_create_missing_queues=False,
         task_routes=(route,),
         worker_hijack_root_logger=False,
-        worker_proc_alive_timeout=60,
         enable_utc=True,
     )
     if settings.heartbeat_file is not None:
@@ -111,8 +111,14 @@ def make_app(settings: Settings) -> Celery:
 
 
 def send_stage(app: Celery, run_id: str, stage: str, round_: int) -> None:
-    """Puts a stage into its queue. Sent twice does no harm: the lease lets one delivery in."""
-    app.send_task(STAGE_TASK, args=[run_id, stage, round_], ignore_result=True)
+    """Puts a stage into its queue. Sent twice does no harm: the lease lets one delivery in.
+
+    Where it cannot be sent now, the recovery sends it later: the run is recorded.
+    """
+    try:
+        app.send_task(STAGE_TASK, args=[run_id, stage, round_], ignore_result=True)
+    except Exception as error:
+        log.warning("send_failed", run=run_id, stage=stage, error=type(error).__name__)
 
 
 app = make_app(Settings())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import uuid
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -12,12 +14,17 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from method.conditions import CONDITIONS
 from method.methods import UnknownMethod, get_method
 from method.methods.base import ROUND_STAGES
-from services.common.errors import InvalidArgument, register_reason
+from services.common.errors import AlreadyExists, InvalidArgument, register_reason
 
 INVALID_SPEC = register_reason(
     "INVALID_SPEC",
     "The run spec has an unknown field, a wrong type or a value out of range.",
     "Correct the places that the message names; docs/run-spec.md describes every field.",
+)
+RUN_EXISTS = register_reason(
+    "RUN_EXISTS",
+    "A run of this id exists already.",
+    "Choose another run_id, leave it empty, or resume the run that exists.",
 )
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]{0,48}[A-Za-z0-9])?$")]
@@ -306,6 +313,22 @@ def check_run_id(run_id: str) -> str:
             field="run_id",
         )
     return run_id
+
+
+def new_run_id(name: str, request_id: str = "") -> str:
+    """An id of the spec's name and a random part; with a request id the same one each time."""
+    tail = hashlib.sha256(request_id.encode()).hexdigest() if request_id else uuid.uuid4().hex
+    return f"{name[:40].rstrip('-')}-{tail[:8]}"
+
+
+def run_exists(run_id: str) -> AlreadyExists:
+    """The error of a run that is to be made under the id of another one."""
+    return AlreadyExists(
+        f"run_id {run_id!r} is taken: choose another, or leave it empty",
+        reason=RUN_EXISTS,
+        resource_type="run",
+        resource_name=f"runs/{run_id}",
+    )
 
 
 def canonical(value: Any) -> str:

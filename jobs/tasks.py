@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from celery import signals
@@ -12,9 +12,9 @@ from jobs.app import RUN_TASK, STAGE_TASK, app, send_stage
 from jobs.context import STOPPING
 from jobs.recovery import RecoveryThread
 from jobs.settings import Settings
-from jobs.spec import check_run_id, parse
+from jobs.spec import check_run_id, new_run_id, parse, run_exists
 from services.common import logs
-from services.common.errors import InvalidArgument
+from services.common.errors import AlreadyExists, InvalidArgument
 
 log = logs.get_logger("nesycd.tasks")
 
@@ -33,25 +33,23 @@ def store() -> state.RunStore:
     return state.RunStore(client, lease_seconds=own.lease_seconds, max_attempts=own.max_attempts)
 
 
-def send(run_id: str, stage: str, round_: int) -> None:
-    """Puts a stage into its queue. Where that fails the recovery thread sends it later."""
-    try:
-        send_stage(app, run_id, stage, round_)
-    except Exception as error:
-        log.warning("send_failed", run=run_id, stage=stage, error=type(error).__name__)
+send = partial(send_stage, app)
 
 
-def submit(run_store: state.RunStore, spec: dict[str, Any], run_id: str, *, request_id: str = "") -> tuple[str, str]:
-    """Checks a spec and makes the record of its run; the caller sends the first stage.
-
-    Returns:
-        "CREATED", "EXISTS" or "REPEATED", and the run's id.
+def submit(run_store: state.RunStore, spec: dict[str, Any], run_id: str) -> state.RunRecord:
+    """Checks a spec and makes the record of its run, if it is not there; the caller sends the stage.
 
     Raises:
         InvalidArgument: The spec or the id is wrong.
+        AlreadyExists: Reason RUN_EXISTS; a run with another spec has the id.
     """
     parsed = parse(spec)
-    return run_store.create(check_run_id(run_id), parsed.dump(), parsed.plan(), request_id=request_id)
+    outcome, known = run_store.create(check_run_id(run_id), parsed.dump(), parsed.plan())
+    record = run_store.get(known)
+    assert record is not None
+    if outcome == "EXISTS" and parse(record.spec) != parsed:
+        raise run_exists(known)
+    return record
 
 
 @app.task(name=RUN_TASK, bind=True)
@@ -60,24 +58,22 @@ def run(self: Any, spec: dict[str, Any], run_id: str | None = None) -> dict[str,
 
     Args:
         spec: The run spec.
-        run_id: The run's id; None: made from the spec's name and the task's id.
+        run_id: The run's id; None: made from the spec's name and the task's id, whatever that looks like.
 
     Returns:
         ``{"run": "runs/<id>"}``; the run itself goes on in the background.
 
     Raises:
-        ValueError: The spec is wrong; the message names each place.
+        ValueError: The spec is wrong; the message names each place. Or a run with another spec has the id.
     """
     try:
-        run_id = run_id or f"{parse(spec).name[:40].rstrip('-')}-{self.request.id[:8]}"
-        outcome, run_id = submit(store(), spec, run_id)
-    except InvalidArgument as error:
+        record = submit(store(), spec, run_id or new_run_id(parse(spec).name, self.request.id))
+    except (InvalidArgument, AlreadyExists) as error:
         raise ValueError(error.message) from None  # a class that every Celery client can read back
-    record = store().get(run_id)
-    if record and not record.over:
-        send(run_id, record.stage, record.round)
-    log.info("run_submitted", run=run_id, outcome=outcome)
-    return {"run": f"runs/{run_id}"}
+    if not record.over:
+        send(record.id, record.stage, record.round)
+    log.info("run_submitted", run=record.id, state=record.state)
+    return {"run": f"runs/{record.id}"}
 
 
 @app.task(name=STAGE_TASK, ignore_result=True)

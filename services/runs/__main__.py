@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from nesycd.runs.v1 import DESCRIPTOR, add_RunServiceServicer_to_server
 from prometheus_client import REGISTRY
@@ -33,13 +34,7 @@ async def main() -> None:
     }
     client = state.connect(settings.redis_url, patience=settings.patience_seconds)
     store = state.RunStore(client, lease_seconds=settings.lease_seconds)
-
-    def send(run_id: str, stage: str, round_: int) -> None:
-        try:
-            send_stage(app, run_id, stage, round_)
-        except Exception as error:  # the run is recorded: the recovery sends it when the broker is back
-            log.warning("send_failed", run=run_id, stage=stage, error=type(error).__name__)
-
+    send = partial(send_stage, app)
     REGISTRY.register(RunMetrics(store))
     recovery = RecoveryThread(store, send, settings.recover_seconds)
     servicer = RunServicer(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 import re
-import uuid
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -39,11 +37,10 @@ from jobs.artifacts import Artifacts
 from jobs.estimate import Prices, estimate
 from jobs.report.comparison import compare_runs, pages
 from jobs.report.outcomes import read_outcome
-from jobs.spec import RunSpec, check_run_id, parse
+from jobs.spec import RunSpec, check_run_id, new_run_id, parse, run_exists
 from jobs.state import RunRecord, RunStore
 from services.common import context as call_context
 from services.common.errors import (
-    AlreadyExists,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
@@ -56,11 +53,6 @@ from services.runs.limits import check_files
 
 RUN_NOT_FOUND = register_reason(
     "RUN_NOT_FOUND", "There is no run of this name.", "List the runs to see which there are."
-)
-RUN_EXISTS = register_reason(
-    "RUN_EXISTS",
-    "A run of this id exists already.",
-    "Choose another run_id, leave it empty, or resume the run that exists.",
 )
 RUN_NOT_RESUMABLE = register_reason(
     "RUN_NOT_RESUMABLE",
@@ -124,18 +116,16 @@ class RunServicer(RunServiceServicer):
         if len(request.request_id) > 128:
             raise InvalidArgument("request_id is longer than 128 characters", field="request_id")
         spec = _spec(request)
-        run_id = check_run_id(request.run_id) if request.run_id else _new_id(spec.name, request.request_id)
+        run_id = check_run_id(request.run_id) if request.run_id else new_run_id(spec.name, request.request_id)
         if request.validate_only:
             return CreateRunResponse(run=Run(name=f"runs/{run_id}", spec=struct(spec.dump())))
         outcome, known = await self._do(
             lambda: self._store.create(run_id, spec.dump(), spec.plan(), request_id=request.request_id)
         )
         if outcome == "EXISTS":
-            raise AlreadyExists(
-                f"run_id {run_id!r} is taken", reason=RUN_EXISTS, resource_type="run", resource_name=f"runs/{run_id}"
-            )
+            raise run_exists(run_id)
         record = await self._get(f"runs/{known}")
-        if outcome == "CREATED":
+        if not record.over:  # also where it was made before: whoever made it may not have come to this
             await self._do(lambda: self._send(known, record.stage, record.round))
         return CreateRunResponse(run=run_message(record))
 
@@ -264,9 +254,3 @@ def _id_of(name: str) -> str:
     if match is None:
         raise InvalidArgument(f"name {name[:80]!r} must look like runs/RUN", field="name")
     return match[1]
-
-
-def _new_id(name: str, request_id: str) -> str:
-    """An id of the spec's name and a random part; with a request id the same one each time."""
-    tail = hashlib.sha256(request_id.encode()).hexdigest() if request_id else uuid.uuid4().hex
-    return f"{name[:40].rstrip('-')}-{tail[:8]}"

@@ -255,14 +255,23 @@ def test_another_python_program_submits_a_run_as_a_task(world: World) -> None:
     spec = {"name": "task", "data": {"train": world.data(2, "t"), "test": world.data(2)}, **ZERO_SHOT}
     results = [world.app.send_task("nesycd.run", args=[spec], kwargs={"run_id": "same"}) for _ in range(2)]
     assert [result.get(timeout=30) for result in results] == [{"run": "runs/same"}] * 2
-    made = world.app.send_task("nesycd.run", args=[spec]).get(timeout=30)["run"]
+    # Ids of tasks are the caller's: no UUIDs, alike in the beginning, with a hyphen where a run's id would end.
+    ids = ("nightly-1", "nightly-2")
+    made = [world.app.send_task("nesycd.run", args=[spec], task_id=one).get(timeout=30)["run"] for one in ids]
+    assert len(set(made)) == 2
     world.wait_over("same")
-    world.wait_over(made.removeprefix("runs/"))
+    for name in made:
+        world.wait_over(name.removeprefix("runs/"))
     try:
         world.app.send_task("nesycd.run", args=[{**spec, "sed": 1}]).get(timeout=30)
         raise AssertionError("a wrong spec was taken")
     except ValueError as error:
         assert "sed: there is no such field" in str(error)
+    try:
+        world.app.send_task("nesycd.run", args=[{**spec, "seed": 1}], kwargs={"run_id": "same"}).get(timeout=30)
+        raise AssertionError("another spec was taken for the run that is there")
+    except ValueError as error:
+        assert "run_id 'same' is taken" in str(error)
 
 
 def test_a_submission_is_taken_while_the_only_worker_of_stages_is_busy(world: World) -> None:

@@ -113,6 +113,13 @@ def test_a_repeated_request_is_answered_like_the_first(house: House) -> None:
     assert house.create(request_id="req-2").name != first.name
 
 
+def test_a_repeated_request_sends_the_stage_that_the_first_may_not_have_sent(house: House) -> None:
+    house.create(request_id="req-3")
+    waiting = house.store.client.llen("nesycd.cpu")
+    house.create(request_id="req-3")
+    assert house.store.client.llen("nesycd.cpu") == waiting + 1
+
+
 def test_only_checking_a_spec_makes_no_run(house: House) -> None:
     before = house.store.client.zcard("nesycd:runs:index")
     run = house.create(validate_only=True, run_id="checked")
