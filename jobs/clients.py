@@ -151,20 +151,48 @@ class Services:
         while True:
             self.check()
             try:
-                given = iter(request) if isinstance(request, list) else request
-                return await method(given, timeout=seconds or self._settings.call_seconds)
-            except grpc.aio.AioRpcError as error:
-                await patience.wait(errors.from_rpc_error(error), what)
+                return await self.once(method, request, seconds=seconds)
+            except NesycdError as error:
+                await patience.wait(error, what)
 
-    async def download(self, method: Any, request: Any, *, what: str) -> bytes:
-        """The bytes of a call that answers with a stream of ``data``."""
+    async def once(self, method: Any, request: Any, *, seconds: float | None = None) -> Any:
+        """One attempt at a `call`, also of a run that is to stop.
+
+        Raises:
+            NesycdError: It failed.
+        """
+        try:
+            given = iter(request) if isinstance(request, list) else request
+            return await method(given, timeout=seconds or self._settings.call_seconds)
+        except grpc.aio.AioRpcError as error:
+            raise errors.from_rpc_error(error) from None
+
+    async def download(self, method: Any, request: Any, *, what: str, seconds: float | None = None) -> bytes:
+        """The bytes of a call that answers with a stream of ``data``.
+
+        Args:
+            method: Of a stub.
+            request: The message.
+            what: The service's name, for the note and errors.
+            seconds: Deadline of one attempt at all of it.
+
+        Raises:
+            NesycdError: As `call`.
+        """
         patience = self.patience()
         while True:
             self.check()
+            call = method(request, timeout=seconds or self._settings.call_seconds)
+            parts = []
             try:
-                return b"".join([m.data async for m in method(request, timeout=self._settings.call_seconds)])
+                async for message in call:
+                    self.check()
+                    parts.append(message.data)
+                return b"".join(parts)
             except grpc.aio.AioRpcError as error:
                 await patience.wait(errors.from_rpc_error(error), what)
+            finally:
+                call.cancel()
 
     async def stream(self, method: Any, messages: Sequence[Any], *, window: int | None = None) -> AsyncIterator[Any]:
         """One attempt at a bidirectional stream.

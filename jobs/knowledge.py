@@ -27,6 +27,8 @@ INVALID_EXPERT_FILE = register_reason(
 )
 _PIECE = 256 * 1024
 _FEEDBACK = 500
+_FILE_SECONDS = 600.0
+"""What a whole knowledge base may take to be read or written."""
 
 
 async def ensure_knowledge_base(context: Context) -> None:
@@ -47,7 +49,9 @@ async def ensure_knowledge_base(context: Context) -> None:
 async def export_knowledge(context: Context) -> bytes:
     """The run's knowledge base as JSONL."""
     request = ExportEntriesRequest(parent=context.knowledge_base, format=EXCHANGE_FORMAT_JSONL)
-    return await context.services.download(context.services.knowledge.ExportEntries, request, what="knowledge")
+    return await context.services.download(
+        context.services.knowledge.ExportEntries, request, what="knowledge", seconds=_FILE_SECONDS
+    )
 
 
 async def import_knowledge(
@@ -79,7 +83,7 @@ async def import_knowledge(
     pieces = [content[start : start + _PIECE] for start in range(0, len(content), _PIECE)]
     messages = [ImportEntriesRequest(options=options), *(ImportEntriesRequest(data=piece) for piece in pieces)]
     response = await context.services.call(
-        context.services.knowledge.ImportEntries, messages, what="knowledge", seconds=600
+        context.services.knowledge.ImportEntries, messages, what="knowledge", seconds=_FILE_SECONDS
     )
     if response.problems:
         places = [(f"{file}:{p.line}", p.error.message) for p in response.problems[:10]]

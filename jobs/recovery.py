@@ -74,6 +74,7 @@ class RecoveryThread(threading.Thread):
         self._missed: dict[str, float] = {}
 
     def run(self) -> None:
+        """Until `stop`."""
         while not self._stopped.is_set():
             try:
                 grace = max(3.0, self._store.lease_ms / 2000)

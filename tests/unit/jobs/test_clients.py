@@ -8,6 +8,12 @@ from collections.abc import AsyncIterator
 
 import grpc
 import pytest
+from nesycd.knowledge.v1 import (
+    ExportEntriesRequest,
+    ExportEntriesResponse,
+    KnowledgeServiceServicer,
+    add_KnowledgeServiceServicer_to_server,
+)
 from nesycd.teacher.v1 import (
     BatchGenerateRequest,
     BatchGenerateResponse,
@@ -153,6 +159,54 @@ async def test_a_batch_that_is_silent_for_too_long_is_asked_again(teacher: tuple
         results = await services.batch(services.teacher.BatchGenerate, rows(2), what="teacher")
     assert len(results) == 2
     assert "NESYCD_JOBS_SILENCE_SECONDS" in notes[0]
+
+
+class Knowledge(KnowledgeServiceServicer):
+    """Exports a base in pieces, slowly."""
+
+    async def ExportEntries(
+        self, request: ExportEntriesRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[ExportEntriesResponse]:
+        for number in range(6):
+            await asyncio.sleep(0.2)
+            yield ExportEntriesResponse(data=str(number).encode())
+
+
+@pytest.fixture
+async def knowledge() -> AsyncIterator[Settings]:
+    server = grpc.aio.server()
+    add_KnowledgeServiceServicer_to_server(Knowledge(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield Settings(knowledge_address=f"127.0.0.1:{port}", patience_seconds=5, call_seconds=0.5)
+    await server.stop(None)
+
+
+async def test_a_large_export_may_take_longer_than_other_calls(knowledge: Settings) -> None:
+    async with Services(knowledge) as services:
+        export, request = services.knowledge.ExportEntries, ExportEntriesRequest()
+        assert await services.download(export, request, what="knowledge", seconds=60) == b"012345"
+        with pytest.raises(errors.DeadlineExceeded):
+            await services.download(export, request, what="knowledge")
+
+
+async def test_a_run_that_is_to_stop_does_not_read_an_export_to_its_end(knowledge: Settings) -> None:
+    class Stop(Exception):
+        pass
+
+    asked = 0
+
+    def check() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 2:
+            raise Stop
+
+    async with Services(knowledge, check) as services:
+        with pytest.raises(Stop):
+            await services.download(
+                services.knowledge.ExportEntries, ExportEntriesRequest(), what="knowledge", seconds=60
+            )
 
 
 async def test_patience_ends() -> None:
