@@ -18,7 +18,7 @@ from typing import Any
 import method
 from jobs import stages
 from jobs.artifacts import Artifacts, StageFolder, digest_of
-from jobs.clients import Services
+from jobs.clients import Services, is_away
 from jobs.context import Context, FolderLost, HandBack, Lease, LeaseLost, RunCancelled
 from jobs.heartbeat import touch
 from jobs.owners import is_gone, new_token
@@ -63,7 +63,7 @@ def execute(settings: Settings, store: RunStore, run_id: str, stage: str, round_
 
     Returns:
         What came of it: "DONE", "CANCELLED", "FAILED", "RETRY", "HANDBACK", "LOST", or why nothing was done ("BUSY", "STALE",
-        "ABSENT", "EXHAUSTED").
+        "ABSENT", "EXHAUSTED"; also "CANCELLED").
     """
     token = new_token()
     watch = Watchdog(
@@ -132,13 +132,13 @@ def _execute(
 def _judge(
     failure: Exception, store: RunStore, run_id: str, stage: str, round_: int
 ) -> tuple[str, dict[str, str] | None]:
-    """Whether a failed stage is tried again. What a user must mend is not."""
+    """Whether a failed stage is tried again. What a user must mend is not; a service that was away for too long may be back."""
     known = errors.from_exception(failure)
+    strikes = store.strikes(run_id, stage, round_)
+    if strikes < store.max_attempts and (known is None or is_away(known)):
+        return "RETRY", None
     if known is not None:
         return "FAILED", {"reason": known.reason, "message": known.message, "stage": stage}
-    strikes = store.strikes(run_id, stage, round_)
-    if strikes < store.max_attempts:
-        return "RETRY", None
     return "FAILED", {
         "reason": "STAGE_FAILED",
         "message": f"stage {stage} failed {strikes} times with {type(failure).__name__}; the worker's log tells where",
