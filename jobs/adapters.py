@@ -104,11 +104,12 @@ def train_adapter(
     context.folder.write_jsonl(f"{root}rows.jsonl", [asdict(example) for example in examples])
 
     def on_step(report: training.StepReport) -> None:
-        if not context.artifacts.is_local and report.step % spec.checkpoint_steps in (0, 1):
-            context.folder.push(work, checkpoints)
+        saved = report.step % spec.checkpoint_steps == 0
+        if saved:
+            context.folder.mirror(work, checkpoints)
         context.progress(
             report.step, report.total, unit="steps", loss=report.loss, seconds_left=report.seconds_left, note=note,
-            saved=report.step // spec.checkpoint_steps * spec.checkpoint_steps if report.step % spec.checkpoint_steps == 0 else None,
+            saved=report.step if saved else None,
         )  # fmt: skip
 
     context.note("loads the model")
@@ -124,8 +125,7 @@ def train_adapter(
             should_stop=context.should_stop,
         )
     except training.TrainingStopped:
-        if not context.artifacts.is_local:
-            context.folder.push(work, checkpoints)
+        context.folder.mirror(work, checkpoints)
         context.check()
         raise HandBack(context.run_id) from None
     except training.TrainingError as error:

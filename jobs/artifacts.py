@@ -41,6 +41,8 @@ class Artifacts:
         if self.is_local:
             self.root = os.path.abspath(self.root)
         self._scratch = scratch
+        self.turn = "turn"
+        """Folder in the scratch for all copies but those of base models: they are of one turn at a stage, see `free`."""
         # An object store lists from a cache; other workers write too.
         self.fs.use_listings_cache = False
 
@@ -108,19 +110,36 @@ class Artifacts:
             self.fs.rm(self.path(*parts), recursive=True)
 
     def local(self, *parts: str) -> Path:
-        """A local copy of a folder (or the folder itself, where the store is local)."""
+        """A local copy of a folder (or the folder itself, where the store is local). A copy of a base model is kept for later."""
         if self.is_local:
             return Path(self.path(*parts))
-        target = self.scratch() / "/".join(parts)
-        source = self.path(*parts)
-        for name in self.fs.find(source):
-            relative = name[len(source) :].lstrip("/")
-            (target / relative).parent.mkdir(parents=True, exist_ok=True)
-            if not (target / relative).exists() or (target / relative).stat().st_size != self.fs.size(name):
-                partial = target / f"{relative}.{uuid.uuid4().hex[:12]}.tmp"
-                self.fs.get_file(name, str(partial))
-                partial.replace(target / relative)
+        is_model, source = parts[0] == "models", self.path(*parts)
+        root = self.scratch() if is_model else self.scratch() / self.turn
+        target, checksums = root / "/".join(parts), root / "checksums" / "/".join(parts)
+        self.fs.invalidate_cache()
+        names = {name[len(source) :].lstrip("/"): name for name in self.fs.find(source)}
+        for relative, name in names.items():
+            # Sizes say nothing: other weights of the same model have the same one.
+            file, known, checksum = target / relative, checksums / relative, str(self.fs.checksum(name))
+            if file.exists() and known.exists() and known.read_text() == checksum:
+                continue
+            for folder in (file.parent, known.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+            known.unlink(missing_ok=True)
+            partial = target / f"{relative}.{uuid.uuid4().hex[:12]}.tmp"
+            self.fs.get_file(name, str(partial))
+            partial.replace(file)
+            known.write_text(checksum)
+        if is_model:  # of one that was replaced, a file that the store has no more would be read with the rest
+            for file in target.rglob("*"):
+                if file.is_file() and file.suffix != ".tmp" and file.relative_to(target).as_posix() not in names:
+                    file.unlink(missing_ok=True)
         return target
+
+    def free(self) -> None:
+        """Removes this turn's local copies, where the store is remote."""
+        if not self.is_local:
+            shutil.rmtree(self.scratch() / self.turn, ignore_errors=True)
 
     def publish(self, folder: Path, *parts: str, last: str = MANIFEST) -> None:
         """Copies a local folder into the store, the file that makes it complete last. Nothing to do where it is the same."""
@@ -217,6 +236,25 @@ class StageFolder:
         self._before_write()
         self.artifacts.publish(folder, *self._parts, *name.split("/"))
 
+    def mirror(self, folder: Path, name: str) -> None:
+        """Makes a folder of folders the same as a local one that `local` gave, where the store is remote.
+
+        Those that are there already are not written again. Of one that is gone here the manifest is removed first, so that no
+        half of it passes for the whole.
+        """
+        if self.artifacts.is_local:
+            return
+        here = {file.parent.name: file.parent for file in folder.glob(f"[!.]*/{MANIFEST}")}
+        for one, path in here.items():
+            if self.artifacts.read_json(*self._parts, *name.split("/"), one, MANIFEST) != json.loads(
+                (path / MANIFEST).read_bytes()
+            ):
+                self.push(path, f"{name}/{one}")
+        for one in self.artifacts.names(*self._parts, *name.split("/")):
+            if one not in here:
+                self.remove(f"{name}/{one}/{MANIFEST}")
+                self.remove(f"{name}/{one}")
+
     def journal(self, name: str, size: int = 32) -> Journal:
         """A journal of rows in the work folder."""
         return Journal(self, f"work/{name}", size)
@@ -278,8 +316,3 @@ def write_jsonl(records: Iterable[dict[str, Any]]) -> bytes:
 def digest_of(value: Any) -> str:
     """SHA-256 of a JSON value's canonical text."""
     return hashlib.sha256(canonical(value).encode("utf-8")).hexdigest()
-
-
-def free(folder: Path) -> None:
-    """Removes a local scratch folder."""
-    shutil.rmtree(folder, ignore_errors=True)

@@ -48,7 +48,8 @@ class Lease:
 
     def __init__(self, store: RunStore, run_id: str, token: str) -> None:
         self.store, self.run_id, self.token = store, run_id, token
-        self._digest = ""
+        self.digest = ""
+        """Of the stage folder that it has the right to write."""
         self._lost: type[LeaseLost] | None = None
         self._held_until = 0.0
         self._asking = threading.Lock()
@@ -61,8 +62,9 @@ class Lease:
 
     def __exit__(self, *_exc: object) -> None:
         self._done.set()
-        if self._digest:
-            self.store.unlock(self._digest, self.token)
+        self._thread.join()  # else it could take the folder again that is given back here
+        if self.digest:
+            self.store.unlock(self.digest, self.token)
 
     def hold(self, digest: str, *, dead: str = "") -> str:
         """Takes the right to write a stage folder, and keeps it from then on.
@@ -77,8 +79,13 @@ class Lease:
         with self._asking:
             other = self.store.lock(digest, self.token, dead=dead)
             if not other:
-                self._digest, self._held_until = digest, 0.0
+                self.digest, self._held_until = digest, 0.0
         return other
+
+    @property
+    def certain(self) -> bool:
+        """Whether nobody else can have the run or the folder by now, as far as is known without asking Redis."""
+        return self._lost is None and time.monotonic() < self._held_until
 
     def check(self) -> None:
         """Returns when this worker has the run, and the folder that it held, for certain.
@@ -87,7 +94,7 @@ class Lease:
             LeaseLost: Another worker has the run, or it is over.
             FolderLost: Another run has the folder.
         """
-        if self._lost is None and time.monotonic() >= self._held_until:
+        if self._lost is None and not self.certain:
             self._ask()
         if self._lost is not None:
             raise self._lost(self.run_id)
@@ -97,7 +104,7 @@ class Lease:
             began = time.monotonic()
             if not self.store.renew(self.run_id, self.token):
                 self._lost = LeaseLost
-            elif self._digest and self.store.lock(self._digest, self.token):
+            elif self.digest and self.store.lock(self.digest, self.token):
                 self._lost = FolderLost
             else:
                 self._held_until = began + self.store.lease_ms / 1000
@@ -132,6 +139,7 @@ class Context:
         watchdog: Ends the worker where the stage tells nothing for too long.
         rounds: Folders of stages by (name, round).
         adapters: Adapters that stages made, by (name, round): `adapters/{adapter}@{version}`.
+        relevant: What the stage said that it depends on.
         saved_before: What finished parts of the stage count; see `progress`.
     """
 
@@ -148,6 +156,7 @@ class Context:
     inputs: dict[str, StageFolder] = field(default_factory=dict)
     rounds: dict[tuple[str, int], StageFolder] = field(default_factory=dict)
     adapters: dict[tuple[str, int], str] = field(default_factory=dict)
+    relevant: dict[str, Any] = field(default_factory=dict)
     saved_before: int = 0
     services: Services = field(init=False)
     _asked: float = 0.0

@@ -183,13 +183,19 @@ async def _run_stage(
             {"stage": stage, "round": round_, "code": code_digest(module), "spec": relevant, "inputs": inputs}
         )
         context.folder = StageFolder(artifacts, stage, digest, before_write=lease.check)
+        context.relevant = relevant
+        artifacts.turn = f"turns/{digest}"
         store.progress(record.id, stage, round_, lease.token, {"digest": digest})
         await _wait_for_folder(context)
         manifest = context.folder.manifest()
         began = time.time()
         if manifest is None:
             spent = await context.usage() if module.USES_TEACHER else {}
-            made = await module.run(context)
+            try:
+                made = await module.run(context)
+            finally:
+                if lease.certain:  # else these may be the copies of a worker that goes on; the next turn frees them
+                    artifacts.free()
             spent = await context.usage() if module.USES_TEACHER else {}
             seconds = time.time() - began
             manifest = {
@@ -197,10 +203,13 @@ async def _run_stage(
                 "teacher": spent, "finished": time.time(), **made,
             }  # fmt: skip
             context.folder.complete(manifest)
-        elif manifest.get("run") != record.id:
-            store.progress(
-                record.id, stage, round_, lease.token, {"reused": "1", "note": f"as in run {manifest.get('run')}"}
-            )
+        else:
+            if lease.digest == digest:  # nobody is at it: its worker may have been killed before it removed this
+                context.folder.remove("work")
+            if manifest.get("run") != record.id:
+                store.progress(
+                    record.id, stage, round_, lease.token, {"reused": "1", "note": f"as in run {manifest.get('run')}"}
+                )
         await module.settle(context, manifest)
 
 

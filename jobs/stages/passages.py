@@ -12,7 +12,7 @@ from jobs import passages
 from jobs.artifacts import read_jsonl, write_jsonl
 from jobs.context import Context
 from jobs.knowledge import ensure_knowledge_base, export_knowledge, import_knowledge
-from jobs.stages.prepare import read_file
+from jobs.stages.prepare import check_unchanged, read_file
 
 USES_TEACHER, OWN, CODE = False, False, ("passages.py", "knowledge.py", "rows.py")
 _SHARD = 2000
@@ -25,7 +25,9 @@ def relevant(context: Context) -> dict[str, Any]:
 
 async def run(context: Context) -> dict[str, Any]:
     path = context.spec.data.passages
-    found = passages.parse(read_file(path, "passages"), path)
+    content = read_file(path, "passages")
+    check_unchanged("passages", hashlib.sha256(content).hexdigest(), context.relevant["passages"])
+    found = passages.parse(content, path)
     context.folder.write_jsonl("entries.jsonl", found)
     return {"entries": len(found)}
 

@@ -19,7 +19,7 @@ from jobs.artifacts import write_jsonl
 from jobs.asking import shuffled
 from jobs.context import Context
 from jobs.datasets import load
-from jobs.datasets.files import DATA_NOT_FOUND
+from jobs.datasets.files import DATA_NOT_FOUND, MAX_BYTES
 from jobs.rows import DataRow
 from jobs.spec import Data, Source
 from method.methods import get_method
@@ -41,11 +41,10 @@ def relevant(context: Context) -> dict[str, Any]:
         passages.parse(read_file(spec.data.passages, "passages"), spec.data.passages)
     if any(stage.startswith("train-") for stage in get_method(spec.method).stages):
         adapters.check_base_model(context)
-    read = {name: write_jsonl(item.dump() for item in load_rows(context.spec.data, name)) for name in ("train", "test")}
     expert = {spec.data.expert: read_file(spec.data.expert, "expert")} if spec.data.expert else {}
     return {
         # Methods of one spec share these rows, whichever of them train.
-        "data": {name: hashlib.sha256(content).hexdigest() for name, content in read.items()},
+        "data": {name: _digest(load_rows(spec.data, name)) for name in ("train", "test")},
         "expert": [[PurePosixPath(path).suffix, hashlib.sha256(content).hexdigest()] for path, content in expert.items()],
         "held_out": [spec.data.held_out, spec.seed] if spec.validates else [],
     }  # fmt: skip
@@ -54,9 +53,13 @@ def relevant(context: Context) -> dict[str, Any]:
 async def run(context: Context) -> dict[str, Any]:
     # All is checked before anything is written.
     parts = {name: load_rows(context.spec.data, name) for name in ("train", "test")}
+    for name, items in parts.items():
+        check_unchanged(name, _digest(items), context.relevant["data"][name])
     expert = expert_file(context.spec.data.expert)
     if expert:
-        context.folder.write(expert, _expert(context.spec.data.expert))
+        content = _expert(context.spec.data.expert)
+        check_unchanged("expert", hashlib.sha256(content).hexdigest(), context.relevant["expert"][0][1])
+        context.folder.write(expert, content)
     asked = {_plain(item) for item in parts["train"]}
     shared = sum(_plain(item) in asked for item in parts["test"])
     if context.spec.validates:
@@ -71,6 +74,29 @@ async def settle(context: Context, manifest: dict[str, Any]) -> None:
     total, shared = sum(manifest["rows"].values()), manifest["shared_questions"]
     note = f"{shared} test questions are training questions too" if shared else ""
     context.progress(total, total, note=note, force=True)
+
+
+class DataChanged(Exception):
+    """A file was changed between two looks at it. The next attempt takes it as it is then."""
+
+
+def check_unchanged(part: str, read: str, before: str) -> None:
+    """What is stored is what the stage's digest tells: another run would take it for the file that it was.
+
+    Args:
+        part: A field of data.
+        read: Digest of what is to be stored.
+        before: What `relevant` told.
+
+    Raises:
+        DataChanged: They differ.
+    """
+    if read != before:
+        raise DataChanged(f"data.{part}: the file was changed while it was read; it is read again")
+
+
+def _digest(items: Sequence[DataRow]) -> str:
+    return hashlib.sha256(write_jsonl(item.dump() for item in items)).hexdigest()
 
 
 def set_aside(items: Sequence[DataRow], share: float, seed: int) -> tuple[list[DataRow], list[DataRow]]:
@@ -161,11 +187,11 @@ def read_file(path: str, part: str) -> bytes:
 
     Raises:
         NotFound: Reason DATA_NOT_FOUND.
-        InvalidArgument: The path is of a protocol that is not known.
+        InvalidArgument: The path is of a protocol that is not known, or the file is larger than 2 GiB.
     """
     try:
         with fsspec.open(path, "rb") as file:
-            return file.read()
+            content = file.read(MAX_BYTES + 1)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise NotFound(
             f"data.{part}: {path} cannot be read ({type(error).__name__}); it must be a file that the worker can open",
@@ -173,3 +199,6 @@ def read_file(path: str, part: str) -> bytes:
         ) from None  # fmt: skip
     except ValueError as error:  # an unknown protocol
         raise InvalidArgument(f"data.{part}: {path}: {error}", field=f"spec.data.{part}") from None
+    if len(content) > MAX_BYTES:
+        raise rows.refusal([(path, "the file is larger than 2 GiB; take a part of it")])
+    return content

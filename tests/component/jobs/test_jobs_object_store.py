@@ -105,3 +105,7 @@ def test_a_run_reads_its_model_from_a_bucket_and_leaves_its_adapter_there(
     for name, digest in manifest["files"].items():
         assert hashlib.sha256(store.read("adapters", "one", "1", name)).hexdigest() == digest
     assert not (world.folder / "artifacts").exists(), "nothing was written beside the bucket"
+    kept = {path.name for path in (world.folder / "scratch").rglob("*") if path.is_file()}
+    assert "config.json" in kept and "adapter_model.safetensors" not in kept, (
+        "only the base model is kept on the worker"
+    )

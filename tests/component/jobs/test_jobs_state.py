@@ -269,8 +269,11 @@ def test_a_worker_that_comes_back_to_a_run_that_another_took_is_told_before_it_w
     store.create("a", {}, PLAN)
     store.take("a", "prepare", 1, "one")
     lease = Lease(store, "a", "one")
+    assert not lease.certain
     lease.check()
+    assert lease.certain
     time.sleep(0.7)
+    assert not lease.certain
     assert store.take("a", "prepare", 1, "two") == "TAKEN"
     with pytest.raises(LeaseLost) as raised:
         lease.check()

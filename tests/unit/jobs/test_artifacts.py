@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,79 @@ def test_a_local_copy_has_what_is_there_and_is_brought_back(artifacts: Artifacts
     (local / "b.txt").write_bytes(b"b")
     folder.push(local, "adapter")
     assert folder.files() == ["adapter/a.txt", "adapter/b.txt"]
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Artifacts:
+    return Artifacts(f"memory://{tmp_path.name}", tmp_path / "scratch")
+
+
+def test_a_copy_of_a_model_that_was_replaced_by_one_of_the_same_size_is_renewed(remote: Artifacts) -> None:
+    remote.write(b"old!", "models", "m", "w.safetensors")
+    remote.write(b"shard", "models", "m", "more.safetensors")
+    assert (remote.local("models", "m") / "w.safetensors").read_bytes() == b"old!"
+    remote.write(b"new!", "models", "m", "w.safetensors")
+    remote.remove("models", "m", "more.safetensors")
+    again = Artifacts(remote.url, remote.scratch())  # of the next turn
+    assert (again.local("models", "m") / "w.safetensors").read_bytes() == b"new!"
+    assert not (again.local("models", "m") / "more.safetensors").exists()
+
+
+def test_a_copy_of_what_did_not_change_is_not_fetched_again(remote: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote.write(b"weights", "models", "m", "w.safetensors")
+    remote.local("models", "m")
+    monkeypatch.setattr(remote.fs, "get_file", None)
+    assert (remote.local("models", "m") / "w.safetensors").read_bytes() == b"weights"
+
+
+def test_copies_of_a_turn_are_freed_and_base_models_stay(remote: Artifacts) -> None:
+    remote.write(b"w", "models", "m", "w.safetensors")
+    for stage in ("train-general", "train-augmented"):
+        StageFolder(remote, stage, "d").write("adapter/a", b"a")
+    model = remote.local("models", "m")
+    copies = [StageFolder(remote, stage, "d").local("adapter") for stage in ("train-general", "train-augmented")]
+    remote.free()
+    assert not any(copy.exists() for copy in copies)
+    assert (model / "w.safetensors").exists()
+    assert StageFolder(remote, "train-general", "d").read("adapter/a") == b"a"
+
+
+def test_freeing_copies_of_a_local_store_removes_nothing(tmp_path: Path) -> None:
+    artifacts = Artifacts(str(tmp_path / "store"), tmp_path / "scratch")
+    folder = StageFolder(artifacts, "train", "d")
+    folder.write("adapter/a", b"a")
+    folder.local("adapter")
+    artifacts.free()
+    assert folder.read("adapter/a") == b"a"
+
+
+def test_checkpoints_in_a_bucket_are_those_that_are_kept_each_written_once_and_removed_manifest_first(
+    remote: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = StageFolder(remote, "train", "d")
+    local = folder.local("work/checkpoints")
+    told: list[str] = []
+    write, remove = remote.write, remote.remove
+    monkeypatch.setattr(
+        remote, "write", lambda content, *parts: (told.append(f"+{'/'.join(parts[5:])}"), write(content, *parts))
+    )
+    monkeypatch.setattr(remote, "remove", lambda *parts: (told.append(f"-{'/'.join(parts[5:])}"), remove(*parts)))
+    (local / ".checkpoint-0.part").mkdir(parents=True)
+    (local / ".checkpoint-0.part" / "manifest.json").write_text("{}")  # not in its place yet
+    for step in (20, 40, 60):
+        (local / f"checkpoint-{step}").mkdir()
+        (local / f"checkpoint-{step}" / "weights").write_bytes(b"w")
+        (local / f"checkpoint-{step}" / "manifest.json").write_text(f'{{"step": {step}}}')
+        if step == 60:
+            shutil.rmtree(local / "checkpoint-20")
+        folder.mirror(local, "work/checkpoints")
+    written = [f"+checkpoint-{step}/{name}" for step in (20, 40, 60) for name in ("weights", "manifest.json")]
+    assert told == [*written, "-checkpoint-20/manifest.json", "-checkpoint-20"]
+    assert remote.names("stages", "train", "d", "work", "checkpoints") == ["checkpoint-40", "checkpoint-60"]
+
+    (local / "checkpoint-60" / "manifest.json").write_text('{"step": 60, "again": true}')  # of other rows
+    folder.mirror(local, "work/checkpoints")
+    assert told[-2:] == ["+checkpoint-60/weights", "+checkpoint-60/manifest.json"]
 
 
 def test_digests_do_not_depend_on_the_order_of_fields() -> None:
