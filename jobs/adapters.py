@@ -179,14 +179,29 @@ async def offer_adapter(context: Context, adapter: str, version: int, *, place: 
     return name
 
 
-async def withdraw_adapter(context: Context, name: str) -> None:
-    """Takes an adapter back that was offered for a while."""
+async def withdraw_adapter(context: Context, name: str, *, stopping: bool = False) -> None:
+    """Takes an adapter back that was offered for a while.
+
+    Args:
+        context: The stage.
+        name: As `offer_adapter` gave it.
+        stopping: The run ends: the student is asked once, and nobody waits for one that is away.
+    """
     adapter, _, version = name.removeprefix("adapters/").partition("@")
-    with contextlib.suppress(NotFound):  # the student was started again meanwhile
-        await context.services.call(
-            context.services.student.UnloadAdapter, UnloadAdapterRequest(adapter=name), what="student"
-        )
+    await unload_adapter(context, name, stopping=stopping)
+    # Killed in between, the version is not there: a manifest without its files would be a damaged one.
+    context.artifacts.remove("adapters", adapter, version, "manifest.json")
     context.artifacts.remove("adapters", adapter, version)
+
+
+async def unload_adapter(context: Context, name: str, *, stopping: bool = False) -> None:
+    """Has the student forget an adapter, if it has it; its files stay. See `withdraw_adapter`."""
+    method, request = context.services.student.UnloadAdapter, UnloadAdapterRequest(adapter=name)
+    with contextlib.suppress(NotFound):
+        if stopping:
+            await context.services.once(method, request)
+        else:
+            await context.services.call(method, request, what="student")
 
 
 async def serve_adapter(context: Context, adapter: str, version: int) -> None:

@@ -10,15 +10,17 @@ Output: ``responses.jsonl`` {id, text, answer, correct, pass_rate}; the text is 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from jobs.adapters import asdict_of, base_model_digest, load_adapter, offer_adapter, train_adapter, withdraw_adapter
 from jobs.asking import ask_student, rows_of, shuffled
-from jobs.context import Context
+from jobs.context import Context, HandBack, LeaseLost
 from jobs.rows import DataRow
 from jobs.serving import greedy, request_for, retrieval
 from jobs.stages.train_general import general_examples, shape
 from method.methods import get_method
+from services.common.errors import NesycdError
 
 USES_TEACHER, OWN, CODE = False, False, ("asking.py", "serving.py", "adapters.py", "training")
 _TEMPERATURE = 0.6
@@ -89,9 +91,17 @@ async def _out_of_fold(context: Context, rows: Sequence[DataRow]) -> list[list[d
             train_adapter(context, examples, context.spec.training.general, place=place, note=told)
             adapter = await offer_adapter(context, f"{context.run_id}-fold-{number}", 1, place=place)
             context.saved_before += _A_FOLD // 2
-            answers = await _answers(context, mine, adapter, f"fold-{number}/responses", note=told)
-            context.folder.write_jsonl(f"{place}/answered.jsonl", ({"answers": one} for one in answers))
+            try:
+                answers = await _answers(context, mine, adapter, f"fold-{number}/responses", note=told)
+            except (HandBack, LeaseLost):
+                raise  # whoever goes on asks it
+            except Exception:  # the run is cancelled, or fails: nobody may come back to it
+                with suppress(NesycdError):
+                    await withdraw_adapter(context, adapter, stopping=True)
+                raise
+            # Before it counts as answered: a worker that is killed here offers it again and withdraws it.
             await withdraw_adapter(context, adapter)
+            context.folder.write_jsonl(f"{place}/answered.jsonl", ({"answers": one} for one in answers))
         for one in context.folder.read_jsonl(f"{place}/answered.jsonl"):
             answered[one["answers"][0]["id"]] = one["answers"]
     return [answered[item.row.id] for item in rows]

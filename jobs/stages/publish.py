@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from typing import Any
 
 from nesycd.student.v1 import Alias, SetAliasRequest
 
-from jobs.adapters import load_adapter
+from jobs.adapters import load_adapter, unload_adapter
 from jobs.context import Context
 from jobs.report import make_report
 from jobs.serving import retrieval
+from services.common.errors import FailedPrecondition
 
 USES_TEACHER, OWN, CODE = False, True, ("report",)
 
@@ -61,6 +63,10 @@ async def settle(context: Context, manifest: dict[str, Any]) -> None:
         if _reads(context):
             alias.retrieval.CopyFrom(retrieval(context))
         await context.services.call(context.services.student.SetAlias, SetAliasRequest(alias=alias), what="student")
+    # Else each run would leave students more to hold for ever. The files stay, and a stage that needs one loads it.
+    for name in sorted(set(context.adapters.values()) - {manifest["adapter"]}):
+        with suppress(FailedPrecondition):  # somebody's alias stands for it
+            await unload_adapter(context, name)
     context.store.annotate(context.run_id, report_uri=f"{context.folder.uri}/report.html", adapter=manifest["adapter"])
     context.progress(1, 1, force=True)
 

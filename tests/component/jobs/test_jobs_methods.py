@@ -56,9 +56,11 @@ def test_rounds_end_when_held_out_rows_gain_nothing_though_a_worker_is_killed_wh
     folds = [{q for adapter, q in world.house.asked if adapter == f"adapters/r-fold-{n}@1"} for n in range(2)]
     assert len(folds[0] | folds[1]) == 6 and not folds[0] & folds[1]
     assert {world.house.asked["adapters/r-fold-0@1", question] for question in folds[0]} == {2}
+    # Nor does the student keep those of the run that it is not to serve; their files stay.
     assert {request.adapter for request in world.house.called("UnloadAdapter")} == {
-        "adapters/r-fold-0@1", "adapters/r-fold-1@1",
+        "adapters/r-fold-0@1", "adapters/r-fold-1@1", "adapters/r-general@1", "adapters/r@2",
     }  # fmt: skip
+    assert (world.folder / "artifacts" / "adapters" / "r-general" / "1" / "manifest.json").exists()
     assert not list((world.folder / "artifacts" / "adapters").glob("r-fold-*/*"))
     # With the only entry all four rows are right, without it none: it helped, and nothing is retired.
     (line,) = stage_file(world, "r", "validate", 1, "utility.jsonl")

@@ -1,0 +1,109 @@
+"""Students of folds are served for a while, and never longer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from jobs.adapters import withdraw_adapter
+from jobs.artifacts import Artifacts, StageFolder
+from jobs.context import HandBack, RunCancelled
+from jobs.rows import DataRow
+from jobs.spec import parse
+from jobs.stages import diagnose
+from method.prompts import Row
+from services.common.errors import NotFound, Unavailable
+
+ROWS = [DataRow(Row(id=f"r{i}", task="count", question=f"How many {i}?", answer="5")) for i in range(4)]
+
+
+class Fold:
+    """Diagnosis in two folds, with what trains and asks in a test's hands."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        spec = {"name": "r", "data": {"train": "a", "test": "b"}, "diagnose": {"folds": 2}}
+        self.context: Any = SimpleNamespace(
+            spec=parse(spec), run_id="r", saved_before=0, folder=StageFolder(Artifacts(str(folder)), "diagnose", "d")
+        )
+        self.served: set[str] = set()
+        self.withdrawn: list[tuple[str, bool, bool]] = []
+        self.failure: Exception | None = None
+        for name in ("_answers", "offer_adapter", "withdraw_adapter"):
+            monkeypatch.setattr(diagnose, name, getattr(self, name))
+        monkeypatch.setattr(diagnose, "train_adapter", lambda *_, **__: {})
+        monkeypatch.setattr(diagnose, "general_examples", lambda *_: [])
+
+    async def offer_adapter(self, context: Any, adapter: str, version: int, *, place: str) -> str:
+        self.served.add(adapter)
+        return f"adapters/{adapter}@{version}"
+
+    async def withdraw_adapter(self, context: Any, name: str, *, stopping: bool = False) -> None:
+        counts = context.folder.has(f"work/fold-{len(self.withdrawn)}/answered.jsonl")
+        self.withdrawn.append((name, stopping, counts))
+
+    async def _answers(self, context: Any, rows: list[DataRow], adapter: str, journal: str, *, note: str) -> Any:
+        if self.failure:
+            raise self.failure
+        return [[{"id": item.row.id, "text": "", "answer": "5", "correct": True}] for item in rows]
+
+
+async def test_a_student_of_a_fold_is_withdrawn_before_the_fold_counts_as_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold = Fold(tmp_path, monkeypatch)
+    assert len(await diagnose._out_of_fold(fold.context, ROWS)) == 4
+    assert fold.withdrawn == [("adapters/r-fold-0@1", False, False), ("adapters/r-fold-1@1", False, False)]
+
+
+@pytest.mark.parametrize("failure", [RunCancelled("r"), Unavailable("away")])
+async def test_a_student_of_a_fold_is_withdrawn_when_its_run_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    fold = Fold(tmp_path, monkeypatch)
+    fold.failure = failure
+    with pytest.raises(type(failure)):
+        await diagnose._out_of_fold(fold.context, ROWS)
+    assert fold.withdrawn == [("adapters/r-fold-0@1", True, False)]
+
+
+async def test_a_student_of_a_fold_waits_for_the_worker_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold = Fold(tmp_path, monkeypatch)
+    fold.failure = HandBack("r")
+    with pytest.raises(HandBack):
+        await diagnose._out_of_fold(fold.context, ROWS)
+    assert fold.withdrawn == []
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+async def test_an_adapter_is_withdrawn_manifest_first_so_that_a_kill_leaves_none_that_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopping: bool
+) -> None:
+    artifacts, told = Artifacts(str(tmp_path)), []
+    for name in ("adapter_model.safetensors", "manifest.json"):
+        artifacts.write(b"x", "adapters", "r-fold-0", "1", name)
+
+    async def unload(method: str, request: Any, **_: Any) -> None:
+        told.append(method)
+        raise NotFound("the student was started again")
+
+    remove = artifacts.remove
+
+    def killed(*parts: str) -> None:
+        if told.count("removed"):
+            raise KeyboardInterrupt
+        remove(*parts)
+        told.append("removed")
+
+    monkeypatch.setattr(artifacts, "remove", killed)
+    call = {"once": unload} if stopping else {"call": unload}
+    services = SimpleNamespace(student=SimpleNamespace(UnloadAdapter="unload"), **call)
+    context: Any = SimpleNamespace(artifacts=artifacts, services=services)
+    with pytest.raises(KeyboardInterrupt):
+        await withdraw_adapter(context, "adapters/r-fold-0@1", stopping=stopping)
+    assert told == ["unload", "removed"]
+    assert artifacts.names("adapters", "r-fold-0", "1") == ["adapter_model.safetensors"]
