@@ -22,6 +22,7 @@ from jobs.stages.train_general import general_examples, shape
 from method.methods import get_method
 from services.common.errors import NesycdError
 
+# What these and the functions are: jobs/stages/__init__.py.
 USES_TEACHER, OWN, CODE = False, False, ("asking.py", "serving.py", "adapters.py", "training")
 _TEMPERATURE = 0.6
 """Where several samples are asked for: the paper's."""

@@ -36,6 +36,7 @@ from method.prompts import Row
 from services.common.errors import NesycdError
 
 # Asked anew for each run: what is evaluated is this run's knowledge base and what is served.
+# What these and the functions are: jobs/stages/__init__.py.
 USES_TEACHER, OWN, CODE = True, True, ("asking.py", "serving.py", "knowledge.py", "figures.py")
 
 

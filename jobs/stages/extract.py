@@ -24,6 +24,7 @@ from jobs.context import Context
 from jobs.knowledge import ensure_knowledge_base, export_knowledge, import_knowledge
 from services.common.errors import FailedPrecondition
 
+# What these and the functions are: jobs/stages/__init__.py.
 USES_TEACHER, CODE = True, ("knowledge.py",)
 OWN = False
 _SHARD = 32

@@ -14,6 +14,7 @@ from jobs.context import Context
 from jobs.knowledge import ensure_knowledge_base, export_knowledge, import_knowledge
 from jobs.stages.prepare import check_unchanged, read_file
 
+# What these and the functions are: jobs/stages/__init__.py.
 USES_TEACHER, OWN, CODE = False, False, ("passages.py", "knowledge.py", "rows.py")
 _SHARD = 2000
 """Passages that are imported together, all of them or none."""

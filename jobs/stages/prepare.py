@@ -25,6 +25,7 @@ from jobs.spec import Data, Source
 from method.methods import get_method
 from services.common.errors import FailedPrecondition, InvalidArgument, NotFound, Unimplemented, register_reason
 
+# What these and the functions are: jobs/stages/__init__.py.
 USES_TEACHER, OWN, CODE = False, False, ("rows.py", "datasets")
 
 BASE_MODEL_NOT_SERVED = register_reason(

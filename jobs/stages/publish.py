@@ -18,6 +18,7 @@ from jobs.report import make_report
 from jobs.serving import retrieval
 from services.common.errors import FailedPrecondition
 
+# What these and the functions are: jobs/stages/__init__.py.
 USES_TEACHER, OWN, CODE = False, True, ("report",)
 
 

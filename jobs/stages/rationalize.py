@@ -16,6 +16,7 @@ from method.answers import split_rationale
 from method.scoring import is_correct
 from services.common.errors import FailedPrecondition, NesycdError, register_reason
 
+# What these and the functions are: jobs/stages/__init__.py.
 USES_TEACHER, OWN, CODE = True, False, ("asking.py",)
 
 NO_RATIONALES = register_reason(

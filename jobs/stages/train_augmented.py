@@ -24,6 +24,7 @@ from method.mixtures import Counterfactual
 from method.prompts import Row
 from services.common.errors import NesycdError
 
+# What these and the functions are: jobs/stages/__init__.py.
 USES_TEACHER, OWN, CODE = True, False, ("adapters.py", "training", "asking.py", "serving.py")
 
 

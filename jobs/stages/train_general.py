@@ -16,6 +16,7 @@ from method.methods import get_method
 from method.mixtures import TrainingExample, build_rows
 from method.prompts import Row
 
+# What these and the functions are: jobs/stages/__init__.py.
 USES_TEACHER, OWN, CODE = False, False, ("adapters.py", "training")
 
 

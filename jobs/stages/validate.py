@@ -22,6 +22,7 @@ from method.conditions import CONDITIONS
 from method.methods import get_method
 from method.statistics import bootstrap_interval
 
+# What these and the functions are: jobs/stages/__init__.py.
 USES_TEACHER, OWN, CODE = False, False, ("asking.py", "serving.py", "utility.py", "figures.py")
 _LESS = 1e-9
 """What two shares may differ by rounding."""
