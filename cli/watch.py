@@ -29,6 +29,7 @@ from cli import client, weaviate
 from cli.problems import Problem
 from cli.stack import HOST, SERVICES, Stack
 from method.conditions import CONDITIONS
+from services.common.channel import DIRECT
 
 FIRST_PATIENCE, LATER_PATIENCE = 5.0, 120.0
 """How long, in seconds, a runs service that does not answer is waited for: at first, and after it has answered."""
@@ -81,7 +82,7 @@ def health(stack: Stack) -> list[dict[str, Any]]:
 
 
 async def _serving(address: str, service: str) -> bool:
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(address, [DIRECT]) as channel:
         with contextlib.suppress(grpc.aio.AioRpcError):
             answer = await health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(service=service), timeout=3

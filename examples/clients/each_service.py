@@ -139,7 +139,9 @@ def main() -> None:
     }.items():
         parser.add_argument(f"--{service}", default=f"127.0.0.1:{port}", metavar="HOST:PORT")
     addresses = vars(parser.parse_args())
-    channels = {service: grpc.insecure_channel(address) for service, address in addresses.items()}
+    # Where https_proxy is set gRPC would ask that proxy for them.
+    direct = [("grpc.enable_http_proxy", 0)]
+    channels = {service: grpc.insecure_channel(address, direct) for service, address in addresses.items()}
     teacher(channels["teacher"])
     knowledge(channels["knowledge"])
     extraction(channels["extraction"])

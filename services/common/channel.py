@@ -37,6 +37,9 @@ IDEMPOTENT_METHODS: tuple[str, ...] = (
 """Methods that may be repeated without harm: they only read, their answer is stored under the request's key, or what they write is the same again:
 an extraction's entries have ids that are made of their content, and a source is named once."""
 
+DIRECT: tuple[str, int] = ("grpc.enable_http_proxy", 0)
+"""Option of every channel: services are beside us. By itself gRPC asks a proxy of the environment for them, by names that no proxy knows."""
+
 
 def connect(
     address: str,
@@ -89,6 +92,7 @@ def connect(
         ("grpc.max_reconnect_backoff_ms", 3_000),
         # A name is looked up again as soon as a connection ends, for the addresses of new replicas, not after gRPC's 30 seconds.
         ("grpc.dns_min_time_between_resolutions_ms", 1_000),
+        DIRECT,
     ]
     if tls or tls_ca or tls_cert:
         credentials = grpc.ssl_channel_credentials(

@@ -5,20 +5,25 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 import aiohttp
 from pydantic import SecretStr
+
+from services.common.settings import is_loopback
 
 _KEPT_SECONDS = 4
 """Less than servers keep a connection (uvicorn: 5 s): one that is closed just now looks like a lost answer."""
 
 
 def http_session(
-    api_key: SecretStr, *, seconds: float, connect_seconds: float, connections: int = 0
+    url: str, api_key: SecretStr, *, seconds: float, connect_seconds: float, connections: int = 0
 ) -> aiohttp.ClientSession:
-    """Makes a session; it belongs to the running event loop, and its owner closes it.
+    """Makes a session with one server; it belongs to the running event loop, and its owner closes it.
 
     Args:
+        url: Any address of the server: whether it is reached through a proxy depends on it.
         api_key: Sent as a bearer token where it is not empty; never printed.
         seconds: What a request may take in all.
         connect_seconds: What getting a connection may take.
@@ -29,7 +34,28 @@ def http_session(
         connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=_KEPT_SECONDS),
         timeout=aiohttp.ClientTimeout(total=seconds, connect=connect_seconds),
         headers={"Authorization": f"Bearer {key}"} if key else {},
+        # Not aiohttp's trust_env, which would also send names and passwords of a .netrc.
+        proxy=proxy_for(url),
     )
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that leads to a server, as the environment says: HTTPS_PROXY or HTTP_PROXY, and NO_PROXY.
+
+    A server of this machine is asked directly whatever the environment says: no proxy elsewhere could reach it.
+
+    Args:
+        url: An address of the server.
+
+    Returns:
+        The proxy's address, with name and password where it has them; None: there is none on the way.
+    """
+    parts = urlsplit(url)
+    where = parts.netloc.rpartition("@")[2]
+    if not parts.hostname or is_loopback(parts.hostname) or proxy_bypass_environment(where):
+        return None
+    proxy = getproxies_environment().get(parts.scheme)
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
 def parse_retry_after(header: str | None, now: datetime | None = None) -> float | None:

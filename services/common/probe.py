@@ -14,6 +14,8 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.common.channel import DIRECT
+
 _SECONDS = 5.0
 
 
@@ -39,9 +41,9 @@ def ask(server: str, name: str, service: str = "") -> str:
     if setting("TLS_CERT"):
         mine = (content("TLS_KEY"), content("TLS_CERT")) if setting("TLS_CLIENT_CA") else (None, None)
         credentials = grpc.ssl_channel_credentials(content("PEER_TLS_CA") or content("TLS_CERT"), *mine)
-        channel = grpc.secure_channel(address, credentials, [("grpc.ssl_target_name_override", name)])
+        channel = grpc.secure_channel(address, credentials, [DIRECT, ("grpc.ssl_target_name_override", name)])
     else:
-        channel = grpc.insecure_channel(address)
+        channel = grpc.insecure_channel(address, [DIRECT])
     with channel:
         request = health_pb2.HealthCheckRequest(service=service)
         try:

@@ -143,6 +143,13 @@ def public_error(error: UpstreamError, model: str, attempts: int) -> errors.Nesy
                 metadata=metadata,
                 retry_after=error.retry_after or 30.0,
             )
+        case Trouble.PROXY:
+            return errors.Unavailable(
+                f"{said} Check HTTPS_PROXY and NO_PROXY, and what the proxy allows, then repeat the request.",
+                reason=TEACHER_UNAVAILABLE,
+                metadata=metadata,
+                retry_after=10.0,
+            )
         case _:
             return errors.Unavailable(
                 f"{said} Check NESYCD_TEACHER_UPSTREAM_URL, then repeat the request.",

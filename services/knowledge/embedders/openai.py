@@ -150,6 +150,8 @@ class OpenAiEmbedder(Embedder):
                 body = _parse(await _read(response))
         except TimeoutError:
             raise _unavailable("did not accept the connection in time") from None
+        except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError):
+            raise _unavailable("is behind a proxy that cannot be reached, or lets nobody through") from None
         except (aiohttp.ClientError, OSError):
             # The library's text names addresses and sometimes the body.
             raise _unavailable("cannot be reached, or the connection broke") from None
@@ -161,6 +163,7 @@ class OpenAiEmbedder(Embedder):
         # Made at the first call, because a session belongs to the running event loop.
         if self._http is None:
             self._http = http_session(
+                self._url,
                 self._api_key,
                 seconds=_REBUILD_SECONDS,
                 connect_seconds=_CONNECT_SECONDS,

@@ -21,6 +21,7 @@ from services.common.http import http_session
 from services.student import reasons
 from services.student.engines.base import Job
 from services.student.engines.servers import (
+    BEHIND_PROXY,
     Passing,
     Piece,
     Served,
@@ -52,6 +53,7 @@ class OpenAiServer:
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
             self._http = http_session(
+                self._root,
                 self._settings.engine_api_key,
                 seconds=self._settings.engine_timeout_seconds,
                 connect_seconds=self._settings.engine_connect_timeout_seconds,
@@ -214,6 +216,8 @@ def _transport(error: Exception) -> NesycdError:
     # The library's text names addresses and sometimes the body; the class of trouble is enough.
     if isinstance(error, aiohttp.InvalidURL):
         return refused("has no address: correct NESYCD_STUDENT_ENGINE_URL")
+    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
+        return Passing(BEHIND_PROXY)
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return Passing("cannot be reached")
     if isinstance(error, TimeoutError):

@@ -12,6 +12,7 @@ from services.common.http import parse_retry_after
 from services.student import reasons
 from services.student.engines.base import Job
 
+BEHIND_PROXY = "is behind a proxy that cannot be reached, or lets nobody through"
 _RETRY_SECONDS = 1.0
 _PASSING = (408, 425, 429, 502, 503, 504)
 # A server's error code may be shown; its text may not: it can repeat the prompt.

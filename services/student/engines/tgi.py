@@ -15,8 +15,18 @@ from huggingface_hub import AsyncInferenceClient, set_async_client_factory
 from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError, OverloadedError, TextGenerationError
 
 from services.common.errors import NesycdError
+from services.common.http import proxy_for
 from services.student.engines.base import Decoding, Job
-from services.student.engines.servers import Passing, Piece, Served, from_status, not_on_engine, refused, unavailable
+from services.student.engines.servers import (
+    BEHIND_PROXY,
+    Passing,
+    Piece,
+    Served,
+    from_status,
+    not_on_engine,
+    refused,
+    unavailable,
+)
 from services.student.settings import Settings
 
 _MAX_SEED = 2**63
@@ -31,8 +41,11 @@ class _Shared(httpx2.AsyncBaseTransport):
     what is dear, certificates and connections, they share.
     """
 
-    def __init__(self, key: str) -> None:
-        self.transport = httpx2.AsyncHTTPTransport(limits=httpx2.Limits(max_connections=None, keepalive_expiry=4))
+    def __init__(self, url: str, key: str) -> None:
+        # The hub's client takes a proxy from the environment only where it makes its connections itself.
+        self.transport = httpx2.AsyncHTTPTransport(
+            limits=httpx2.Limits(max_connections=None, keepalive_expiry=4), proxy=proxy_for(url)
+        )
         self._key = key
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -55,7 +68,7 @@ class TgiServer:
         self._settings = settings
         self._model = ""
         self._key = settings.engine_api_key.get_secret_value()
-        self._shared = _Shared(self._key)
+        self._shared = _Shared(settings.engine_url, self._key)
         # The hub's own clients follow redirects, which would take the key to an address that nobody configured, and
         # refuse the team's server in the hub's offline mode.
         set_async_client_factory(lambda: httpx2.AsyncClient(transport=self._shared, follow_redirects=False))
@@ -193,6 +206,8 @@ def _as_ours(error: Exception, reading: bool) -> NesycdError:
         return Passing("is overloaded")
     if isinstance(error, TextGenerationError):
         return unavailable(f"failed in the middle of a text ({type(error).__name__}); its log tells why")
+    if any(isinstance(one, httpx2.ProxyError) for one in chain):
+        return Passing(BEHIND_PROXY)
     if any(isinstance(one, httpx2.ConnectError | httpx2.ConnectTimeout) for one in chain):
         return Passing("cannot be reached")
     if isinstance(error, InferenceTimeoutError | httpx2.TimeoutException):

@@ -28,6 +28,7 @@ class Trouble(enum.Enum):
     """What can go wrong at the teacher, as far as the proxy must tell it apart."""
 
     TRANSPORT = "it cannot be reached, or the connection broke"
+    PROXY = "the proxy on the way to it cannot be reached, or lets nobody through"
     TIMEOUT = "it did not answer in time"
     RATE_LIMITED = "it limits the rate"
     SERVER = "it failed"
@@ -38,7 +39,7 @@ class Trouble(enum.Enum):
     REQUEST = "it rejected the request"
 
 
-RETRIABLE = {Trouble.TRANSPORT, Trouble.TIMEOUT, Trouble.RATE_LIMITED, Trouble.SERVER}
+RETRIABLE = {Trouble.TRANSPORT, Trouble.PROXY, Trouble.TIMEOUT, Trouble.RATE_LIMITED, Trouble.SERVER}
 
 
 class UpstreamError(Exception):

@@ -26,6 +26,7 @@ class OpenAiBackend:
         # Made at the first call, because a session belongs to the running event loop.
         if self._http is None:
             self._http = http_session(
+                self._url,
                 self._settings.upstream_api_key,
                 seconds=self._settings.request_timeout_seconds,
                 connect_seconds=self._settings.connect_timeout_seconds,
@@ -66,6 +67,10 @@ class OpenAiBackend:
             raise UpstreamError(Trouble.TIMEOUT, maybe_paid=connected) from None
         except aiohttp.http_exceptions.HttpProcessingError as error:  # a line of a stream that does not end
             raise UpstreamError(Trouble.BROKEN, maybe_paid=True) from error
+        except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError) as error:
+            # Nothing went through it.
+            status = error.status if isinstance(error, aiohttp.ClientHttpProxyError) else 0
+            raise UpstreamError(Trouble.PROXY, status) from None
         except (aiohttp.ClientError, OSError) as error:
             # The library's text names addresses and sometimes the body; the class of trouble is enough.
             connected = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL)

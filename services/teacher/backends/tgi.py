@@ -23,6 +23,8 @@ class TgiBackend:
         # Read when huggingface_hub is imported, which happens at the first question.
         for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
             os.environ.pop(name, None)
+        # Nor does it tell the hub anything: online, the client would ask it first which program this is.
+        os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
     def _hub(self) -> AsyncInferenceClient:
         if self._client is None:
@@ -75,6 +77,8 @@ class TgiBackend:
             # The client passes on its HTTP library's own exceptions; which library that is changes with its version.
             if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2"):
                 raise
+            if type(error).__name__ == "ProxyError":
+                raise UpstreamError(Trouble.PROXY) from None
             connected = type(error).__name__ not in ("ConnectError", "ConnectTimeout")
             raise UpstreamError(Trouble.TRANSPORT, maybe_paid=connected) from None
         return read_completion(_plain(body), question.model)

@@ -19,6 +19,7 @@ from services.knowledge.embedders import Turns, Urgency, make_embedder
 from services.knowledge.embedders.openai import OpenAiEmbedder
 from services.knowledge.settings import Settings
 from tests.embeddings import DIMENSION, FakeEndpoint, answer, error, vector_of
+from tests.proxy import company_proxy
 
 KEY = "sk-very-secret-0123456789"
 
@@ -286,3 +287,12 @@ def test_settings_say_what_an_embedder_needs() -> None:
     assert isinstance(embedder, OpenAiEmbedder)
     assert KEY not in repr(embedder) + str(vars(embedder))
     assert make_embedder(Settings()) is None
+
+
+async def test_an_endpoint_elsewhere_is_asked_through_the_proxy_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[..., OpenAiEmbedder]
+) -> None:
+    async with company_proxy(monkeypatch, "HTTPS_PROXY") as proxy:
+        with pytest.raises(Unavailable, match="behind a proxy"):
+            await make("https://embeddings.example.com/v1").load()
+    assert set(proxy.lines) == {"CONNECT embeddings.example.com:443 HTTP/1.1"}

@@ -24,6 +24,7 @@ from weaviate import WeaviateAsyncClient, exceptions
 from weaviate.classes.init import AdditionalConfig, Auth, Timeout
 from weaviate.config import GrpcConfig, Proxies
 
+from services.common.channel import DIRECT
 from services.common.errors import FailedPrecondition, NesycdError, Unavailable, disk_full
 from services.knowledge import reasons
 
@@ -39,6 +40,7 @@ _CHANNEL_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    DIRECT,
 ]
 _MISSING = ("tenant not found", "could not find class", "tenant not active")
 _NO_SPACE = ("no space left", "read-only", "readonly", "disk usage")
@@ -155,7 +157,8 @@ class Connection:
             auth_credentials=Auth.api_key(self._api_key) if self._api_key else None,
             additional_config=AdditionalConfig(
                 timeout=Timeout(init=self.timeout, query=self.timeout, insert=self.timeout),
-                # httpx and gRPC read the usual variables of proxies and certificates themselves.
+                # httpx reads the variables of certificates and proxies itself. A proxy does not help: the ports are also looked at
+                # directly, so NO_PROXY must have a server that is not the cluster's own (docs/install.md).
                 trust_env=True,
                 proxies=Proxies(),
                 grpc_config=GrpcConfig(channel_options=_CHANNEL_OPTIONS, credentials=credentials),
@@ -177,7 +180,10 @@ class Connection:
         """Raises an RpcError where the port does not answer, or speaks TLS and we do not; the client would not notice."""
         where = f"{self._grpc_host}:{self._grpc_port}"
         secure = (credentials or grpc.ssl_channel_credentials()) if self._grpc_secure else None
-        async with grpc.aio.secure_channel(where, secure) if secure else grpc.aio.insecure_channel(where) as channel:
+        opened = (
+            grpc.aio.secure_channel(where, secure, [DIRECT]) if secure else grpc.aio.insecure_channel(where, [DIRECT])
+        )
+        async with opened as channel:
             request = health_pb2.HealthCheckRequest()
             await health_pb2_grpc.HealthStub(channel).Check(request, timeout=_READY_PATIENCE)
 
