@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Self
 import grpc
 
 from services.common import context
+from services.common.certificates import Certificates
 
 IDEMPOTENT_METHODS: tuple[str, ...] = (
     "nesycd.teacher.v1.TeacherService/Generate",
@@ -39,6 +41,8 @@ an extraction's entries have ids that are made of their content, and a source is
 
 DIRECT: tuple[str, int] = ("grpc.enable_http_proxy", 0)
 """Option of every channel: services are beside us. By itself gRPC asks a proxy of the environment for them, by names that no proxy knows."""
+
+_LAST_LOOK_SECONDS = 60.0
 
 
 def connect(
@@ -72,12 +76,15 @@ def connect(
         tls: Use TLS with the system's authorities; implied by ``tls_ca``.
         tls_ca: PEM file with the authority that signed the server's certificate.
         tls_cert: PEM file with the client's certificate, for mutual TLS.
-        tls_key: PEM file with its key.
+        tls_key: PEM file with its key. Files that are renewed are used by the calls that begin afterwards.
         token: Bearer token to send.
         max_message_bytes: Largest response.
 
     Returns:
         A channel for the generated stubs; close it, or use it in ``async with``.
+
+    Raises:
+        CertificateError: A TLS file cannot be used.
     """
     options: list[tuple[str, Any]] = [
         ("grpc.service_config", json.dumps(_service_config(idempotent if retry else (), max_attempts))),
@@ -94,17 +101,20 @@ def connect(
         ("grpc.dns_min_time_between_resolutions_ms", 1_000),
         DIRECT,
     ]
-    if tls or tls_ca or tls_cert:
-        credentials = grpc.ssl_channel_credentials(
-            *(path.read_bytes() if path else None for path in (tls_ca, tls_key, tls_cert))
-        )
-        inner = grpc.aio.secure_channel(address, credentials, options)
-    else:
-        inner = grpc.aio.insecure_channel(address, options)
-    # The peer's name is looked up now. gRPC fails calls without a repetition while a name has never been found, and in a new pod the
-    # first lookup may fail; until its first call comes this is done again.
-    inner.get_state(try_to_connect=True)
-    return _ContextChannel(inner, token, timeout, wait_for_ready)
+    files = Certificates(tls_cert, tls_key, tls_ca) if tls or tls_ca or tls_cert else None
+
+    def open_channel() -> grpc.aio.Channel:
+        if files is None:
+            inner = grpc.aio.insecure_channel(address, options)
+        else:
+            credentials = grpc.ssl_channel_credentials(files.authorities, files.key, files.certificate)
+            inner = grpc.aio.secure_channel(address, credentials, options)
+        # The peer's name is looked up now. gRPC fails calls without a repetition while a name has never been found, and in a new pod the
+        # first lookup may fail; until its first call comes this is done again.
+        inner.get_state(try_to_connect=True)
+        return inner
+
+    return _ContextChannel(open_channel, files, token, timeout, wait_for_ready)
 
 
 def _service_config(idempotent: Iterable[str], max_attempts: int) -> dict[str, Any]:
@@ -127,20 +137,35 @@ def _service_config(idempotent: Iterable[str], max_attempts: int) -> dict[str, A
 
 
 class _ContextChannel(grpc.aio.Channel):
-    """Adds request id, token and deadline to every call.
+    """Adds request id, token and deadline to every call, and opens another channel when the TLS files are renewed: gRPC reads them once.
 
     A channel around the channel, because gRPC's client interceptors give streams a call object of another, weaker class.
     """
 
     def __init__(
-        self, inner: grpc.aio.Channel, token: str | None, timeout: float | None, wait_for_ready: bool | None
+        self,
+        open_channel: Callable[[], grpc.aio.Channel],
+        files: Certificates | None,
+        token: str | None,
+        timeout: float | None,
+        wait_for_ready: bool | None,
     ) -> None:
-        self._inner = inner
+        self._open = open_channel
+        self._files = files
+        self._inner = open_channel()
         self._authorization = (("authorization", f"Bearer {token}"),) if token else ()
         self._timeout = timeout
         self._wait_for_ready = wait_for_ready
 
-    def _bind(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    def _current(self) -> grpc.aio.Channel:
+        """The channel for a call that begins."""
+        if self._files is not None and self._files.renew():
+            old, self._inner = self._inner, self._open()
+            # It ends when nobody holds it. Calls that run go on without it, but one that still looks for a connection needs it.
+            asyncio.get_running_loop().call_later(_LAST_LOOK_SECONDS, lambda _held: None, old)
+        return self._inner
+
+    def _bind(self, kind: str, *how: Any, **codec: Any) -> Callable[..., Any]:
         def bound(
             request: Any = None,
             *,
@@ -149,6 +174,7 @@ class _ContextChannel(grpc.aio.Channel):
             wait_for_ready: bool | None = None,
             **kwargs: Any,
         ) -> Any:
+            call = getattr(self._current(), kind)(*how, **codec)
             return call(
                 request,
                 timeout=_least(self._timeout if timeout is None else timeout, context.remaining()),
@@ -169,16 +195,16 @@ class _ContextChannel(grpc.aio.Channel):
 
     # What the generated stubs pass differs between versions of gRPC, so it is passed on as it comes.
     def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        return self._bind(self._inner.unary_unary(method, *args, **kwargs))
+        return self._bind("unary_unary", method, *args, **kwargs)
 
     def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        return self._bind(self._inner.unary_stream(method, *args, **kwargs))
+        return self._bind("unary_stream", method, *args, **kwargs)
 
     def stream_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        return self._bind(self._inner.stream_unary(method, *args, **kwargs))
+        return self._bind("stream_unary", method, *args, **kwargs)
 
     def stream_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        return self._bind(self._inner.stream_stream(method, *args, **kwargs))
+        return self._bind("stream_stream", method, *args, **kwargs)
 
     async def __aenter__(self) -> Self:
         return self

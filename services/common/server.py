@@ -21,7 +21,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn, Self
 
 import grpc
@@ -32,6 +31,7 @@ from prometheus_client import start_http_server
 from pydantic import ValidationError
 
 from services.common import logs
+from services.common.certificates import CertificateError, Certificates
 from services.common.errors import NesycdError
 from services.common.interceptors import CallInterceptor, Gate
 from services.common.settings import ServerSettings
@@ -230,19 +230,38 @@ class Server:
             if self.settings.tls_cert is None or self.settings.tls_key is None:
                 port = server.add_insecure_port(address)
             else:
-                client_ca = _read(self.settings.tls_client_ca)
-                pair = (_read(self.settings.tls_key), _read(self.settings.tls_cert))
-                credentials = grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
-                port = server.add_secure_port(address, credentials)
+                port = server.add_secure_port(address, self._credentials())
         except RuntimeError:
             port = 0
         if not port:
             prefix = self.settings.model_config.get("env_prefix", "")
             raise StartError(
-                f"cannot listen on {address}: the port is taken, the address is not this machine's, or the TLS files "
-                f"are not a certificate and its key; change {prefix}PORT or {prefix}HOST, or end the process that uses it"
+                f"cannot listen on {address}: the port is taken, or the address is not this machine's; change {prefix}PORT or "
+                f"{prefix}HOST, or end the process that uses it"
             )
         return port
+
+    def _credentials(self) -> grpc.ServerCredentials:
+        """Those of the TLS files, for every new connection as they are then."""
+        settings = self.settings
+        try:
+            files = Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        except CertificateError as error:
+            raise StartError(str(error)) from error
+
+        def configuration() -> grpc.ServerCertificateConfiguration:
+            return grpc.ssl_server_certificate_configuration([(files.key, files.certificate)], files.authorities)
+
+        def renewed() -> grpc.ServerCertificateConfiguration | None:
+            # gRPC asks in a thread of its own.
+            if not files.renew():
+                return None
+            self._renew_metrics()
+            return configuration()
+
+        return grpc.dynamic_ssl_server_credentials(
+            configuration(), renewed, require_client_authentication=settings.tls_client_ca is not None
+        )
 
     def _serve_metrics(self) -> tuple[Any, threading.Thread] | None:
         settings = self.settings
@@ -260,6 +279,14 @@ class Server:
                 f"cannot serve metrics on {settings.metrics_host}:{settings.metrics_port}: {error.strerror}; "
                 f"change {settings.model_config.get('env_prefix', '')}METRICS_PORT, or set it to 0"
             ) from error
+
+    def _renew_metrics(self) -> None:
+        if self._metrics is None or self.settings.tls_cert is None:
+            return
+        try:
+            self._metrics[0].socket.context.load_cert_chain(self.settings.tls_cert, self.settings.tls_key)
+        except OSError as error:
+            _log.warning("metrics keep the certificate from before", **logs.describe_exception(error))
 
     async def _run_close(self, seconds: float) -> None:
         if self._close is None:
@@ -334,7 +361,7 @@ def run(main: Coroutine[Any, Any, None] | Callable[[], Coroutine[Any, Any, None]
         asyncio.run(entry())
     except ValidationError as error:
         _give_up("; ".join(_setting_problem(item) for item in error.errors(include_url=False, include_input=False)))
-    except StartError as error:
+    except (StartError, CertificateError) as error:
         _give_up(str(error))
     except NesycdError as error:
         _give_up(error.message)
@@ -376,15 +403,6 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
 
 def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
-
-
-def _read(path: Path | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise StartError(f"cannot read the TLS file {path}: {error.strerror}") from error
 
 
 def _setting_problem(item: Any) -> str:
