@@ -121,6 +121,7 @@ def train_adapter(
             work,
             settings,
             start_adapter=start_adapter,
+            device=context.settings.device,
             on_step=on_step,
             should_stop=context.should_stop,
         )

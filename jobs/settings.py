@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -34,6 +35,8 @@ class Settings(PeerSettings):
             a stage that waits for Redis tells nothing either.
         stage_seconds: Longest stage that the broker's visibility timeout allows for; Celery's own time limits do not work with the solo pool.
         result_seconds: How long Celery keeps a task's small result.
+        device: What a worker trains on. `auto`: a GPU where there is one that torch can use, else the CPU; `cuda`: a GPU, or the worker
+            does not start.
         heartbeat_file: File that the worker touches every few seconds while it gets on (jobs/heartbeat.py); None: none.
         log_level: debug, info, warning or error.
     """
@@ -57,5 +60,6 @@ class Settings(PeerSettings):
     stall_seconds: float = Field(default=1800.0, gt=0)
     stage_seconds: int = Field(default=24 * 3600, ge=60)
     result_seconds: int = Field(default=3600, ge=1)
+    device: Literal["auto", "cuda", "cpu"] = "auto"
     heartbeat_file: Path | None = None
     log_level: str = "info"

@@ -14,7 +14,8 @@ from jobs.recovery import RecoveryThread
 from jobs.settings import Settings
 from jobs.spec import check_run_id, new_run_id, parse, run_exists
 from services.common import logs
-from services.common.errors import AlreadyExists, InvalidArgument
+from services.common.devices import check_device
+from services.common.errors import AlreadyExists, FailedPrecondition, InvalidArgument
 
 log = logs.get_logger("nesycd.tasks")
 
@@ -87,6 +88,16 @@ def stage(run_id: str, stage: str, round: int = 1) -> str:
 @signals.setup_logging.connect
 def _logging(**_: Any) -> None:
     logs.configure(settings().log_level)
+
+
+@signals.worker_init.connect
+def _find_gpu(**_: Any) -> None:
+    """Ends a worker that is to train on a GPU and finds none, before it takes a stage from one that has one."""
+    try:
+        check_device(settings().device, "NESYCD_JOBS_DEVICE")
+    except FailedPrecondition as error:
+        # Celery logs exceptions of signals and goes on.
+        raise SystemExit(f"cannot start: {error.message}") from None
 
 
 @signals.worker_ready.connect

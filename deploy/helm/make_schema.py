@@ -24,13 +24,13 @@ GIVEN: dict[str, set[str]] = {
         "redis_url", "embedder", "embedder_model", "embedder_url", "embedder_api_key",
     },
     "student": {
-        "base_model", "base_model_dir", "knowledge_address", "artifacts_url", "state_dir", "threads", "engine", "engine_url",
+        "base_model", "base_model_dir", "knowledge_address", "artifacts_url", "state_dir", "threads", "device", "engine", "engine_url",
         "engine_api_key", "engine_model",
     },
     "runs": {"redis_url", "artifacts_url", "teacher_prices", "lease_seconds"},
     "jobs": {
         "redis_url", "artifacts_url", "scratch_dir", "teacher_address", "knowledge_address", "extraction_address",
-        "student_address", "lease_seconds", "log_level", "heartbeat_file",
+        "student_address", "lease_seconds", "log_level", "device", "heartbeat_file",
     },
 }  # fmt: skip
 """What the chart gives each process itself (base_model_dir: what only makes sense on one's own machine)."""

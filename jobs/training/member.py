@@ -17,6 +17,7 @@ from jobs.training.processes import JOB_FILE, MAY_WRITE, PATIENCE, RESULT_FILE, 
 from jobs.training.settings import TrainingError, TrainingStopped
 from jobs.training.steps import train_rows
 from jobs.training.team import Team
+from services.common.errors import FailedPrecondition
 
 _TELL_SECONDS = 0.2
 
@@ -68,7 +69,11 @@ def main(folder: Path) -> None:
     _end_with_starter()
     starter = Starter()
     job = read_job(folder / JOB_FILE)
-    team = Team(job.settings.processes)
+    try:
+        team = Team(job.settings.processes, job.device)
+    except FailedPrecondition as error:
+        starter.tell("refused", error.message)
+        return
     try:
         result = train_rows(
             job,

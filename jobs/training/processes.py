@@ -65,7 +65,7 @@ def train_in_processes(
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std, start_processes
 
     count = job.settings.processes
-    if torch.cuda.is_available() and count > torch.cuda.device_count():
+    if job.device != "cpu" and torch.cuda.is_available() and count > torch.cuda.device_count():
         raise TrainingError(
             f"training setting processes is {count}, and this machine has {torch.cuda.device_count()} GPUs: "
             "set it to their number or less"
@@ -197,6 +197,7 @@ def write_job(job: Job, file: Path) -> None:
     told = {
         "rows": [[row.ids, row.prompt_length, row.weight, row.kind] for row in job.rows],
         "dropped": job.dropped,
+        "device": job.device,
         "settings": asdict(job.settings),
         "start_adapter": str(job.start_adapter) if job.start_adapter else "",
         **{name: str(getattr(job, name).absolute()) for name in ("base_model_dir", "out_dir", "work_dir")},
@@ -215,4 +216,5 @@ def read_job(file: Path) -> Job:
         work_dir=Path(told["work_dir"]),
         settings=TrainingSettings(**told["settings"]),
         start_adapter=Path(told["start_adapter"]) if told["start_adapter"] else None,
+        device=told["device"],
     )

@@ -26,7 +26,7 @@ class Job:
     Attributes:
         rows: All rows of one epoch.
         dropped: Ids of the rows that were too long.
-        base_model_dir, out_dir, work_dir, settings, start_adapter: As in `train`.
+        base_model_dir, out_dir, work_dir, settings, start_adapter, device: As in `train`.
     """
 
     rows: list[EncodedRow]
@@ -36,6 +36,7 @@ class Job:
     work_dir: Path
     settings: TrainingSettings
     start_adapter: Path | None
+    device: str = "auto"
 
 
 def train_rows(

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from jobs.training.rows import EncodedRow, divide_rows
+from services.common.devices import choose_device
 
 if TYPE_CHECKING:
     import torch
@@ -25,17 +26,19 @@ class Team:
 
     Args:
         processes: How many there are. Of more than one, the environment says where they meet (as torchrun sets it).
+        device: See `choose_device`.
+
+    Raises:
+        FailedPrecondition: The device is not there.
     """
 
-    def __init__(self, processes: int = 1) -> None:
-        import torch
-
+    def __init__(self, processes: int = 1, device: str = "auto") -> None:
         self.rank, self.size = 0, processes
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = choose_device(device, "NESYCD_JOBS_DEVICE")
         if processes > 1:
             from accelerate import PartialState
 
-            state = PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
+            state = PartialState(cpu=self.device.type == "cpu", timeout=_PATIENCE)
             self.rank, self.size, self.device = state.process_index, state.num_processes, state.device
 
     def share(self, rows: Sequence[EncodedRow]) -> list[EncodedRow]:

@@ -96,7 +96,9 @@ async def _start_local(settings: Settings, closing: AsyncExitStack) -> tuple[Mod
     batcher = Batcher(engine, executor, max_batch=settings.max_batch, window_seconds=settings.batch_window_ms / 1000)
     feeding = asyncio.create_task(batcher.run())
     closing.push_async_callback(_end, feeding)
-    _log.info("model loaded", base_model=settings.base_model, base_digest=digest, dtype=engine.dtype)
+    _log.info(
+        "model loaded", base_model=settings.base_model, base_digest=digest, dtype=engine.dtype, device=engine.device
+    )
     return engine, batcher, Adapters(AdapterStore(settings.artifacts_url, digest), engine.prepare, _registry(settings))
 
 

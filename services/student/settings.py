@@ -30,7 +30,7 @@ class Settings(ServerSettings):
         dtype: Number format; auto is bfloat16 where the hardware computes in it, else float32.
         threads: Computing threads; 0 is one a core.
         hot_adapters: How many sets of weights, each an adapter's or the base model's, are kept ready in memory.
-        device: `cpu`, `cuda` and so on; empty is a GPU where there is one.
+        device: `auto`: a GPU where there is one that torch can use, else the CPU; `cpu`; `cuda`: a GPU, or the service does not start.
         engine: What writes: `transformers` in this process; or a server, `openai` for any with OpenAI's completions API
             (vLLM, SGLang, llama.cpp), `tgi` for text-generation-inference. dtype, threads, hot_adapters, device and
             batch_window_ms are for the first only, the settings below for the others.
@@ -67,7 +67,7 @@ class Settings(ServerSettings):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int = Field(default=0, ge=0)
     hot_adapters: int = Field(default=2, ge=1)
-    device: str = ""
+    device: str = Field(default="auto", min_length=1)
     engine: Literal["transformers", "openai", "tgi"] = "transformers"
     engine_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
     engine_api_key: SecretStr = SecretStr("")

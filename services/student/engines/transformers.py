@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
 
+from services.common.devices import choose_device
 from services.student.engines.base import Completion, Decoding, Finish, Job, Token, UnsupportedAdapter, Weights
 from services.student.engines.endings import end_of_text, settled
 
@@ -186,7 +187,7 @@ class TransformersEngine:
     """A causal language model from a transformers folder, with LoRA adapters. See `Engine`."""
 
     def __init__(
-        self, folder: Path, *, dtype: str = "auto", threads: int = 0, hot_adapters: int = 2, device: str = ""
+        self, folder: Path, *, dtype: str = "auto", threads: int = 0, hot_adapters: int = 2, device: str = "auto"
     ) -> None:
         """Loads the model.
 
@@ -195,13 +196,14 @@ class TransformersEngine:
             dtype: See `choose_dtype`.
             threads: For computing; 0 is one a core.
             hot_adapters: How many sets of weights, each an adapter's or the base's, are kept ready; at least 1.
-            device: `cpu`, `cuda` and so on; empty is a GPU where there is one.
+            device: See `choose_device`.
 
         Raises:
             OSError: The folder is not there, or not a model.
+            FailedPrecondition: The device is not there.
         """
+        self._device = choose_device(device, "NESYCD_STUDENT_DEVICE")
         torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
-        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self._model = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -243,6 +245,11 @@ class TransformersEngine:
     def dtype(self) -> str:
         """The number format that it computes in."""
         return str(self._model.dtype).removeprefix("torch.")
+
+    @property
+    def device(self) -> str:
+        """Where it computes."""
+        return str(self._device)
 
     def count_tokens(self, text: str) -> int:
         """See `Engine`."""

@@ -602,6 +602,14 @@ def test_numbers_and_lists_in_settings_stay_what_they_are(small: Small) -> None:
     assert json.loads(seen["NESYCD_TEACHER_PRICES"])["*"] == [0.1, 2]
 
 
+def test_a_pod_that_is_given_a_gpu_demands_one_and_no_other_does(small: Small) -> None:
+    render = rendered(*preset("gpu"))
+    assert render.environment("student")["NESYCD_STUDENT_DEVICE"] == "cuda"
+    assert render.environment("worker-gpu")["NESYCD_JOBS_DEVICE"] == "cuda"
+    assert "NESYCD_JOBS_DEVICE" not in render.environment("worker-cpu")
+    assert "NESYCD_STUDENT_DEVICE" not in small().environment("student")
+
+
 def test_every_file_of_the_chart_is_yaml_or_a_template(everything: Render) -> None:
     assert json.loads(everything.get("ConfigMap", "dashboard")["data"]["nesycd.json"])["title"] == "NesyCD"
     assert "snapshot_download" in everything.get("ConfigMap", "scripts")["data"]["fetch_model.py"]

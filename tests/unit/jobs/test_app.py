@@ -48,6 +48,18 @@ def test_the_application_starts_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_worker_that_is_to_have_a_gpu_and_has_none_ends_before_it_takes_a_stage() -> None:
+    settings = {
+        "NESYCD_JOBS_DEVICE": "cuda",
+        "NESYCD_JOBS_REDIS_URL": "redis://127.0.0.1:1/0",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    command = [sys.executable, "-m", "celery", "-A", "jobs.app", "worker", "-P", "solo", "-Q", "nesycd.gpu"]
+    done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("cannot start: torch ") and "NESYCD_JOBS_DEVICE=cpu" in done.stderr
+
+
 def test_only_a_dead_process_of_this_machine_is_gone() -> None:
     mine = new_token()
     assert not is_gone(mine)

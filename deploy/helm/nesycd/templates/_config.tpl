@@ -130,6 +130,9 @@ http://{{ include "nesycd.fullname" . }}-weaviate:8080
 {{ include "nesycd.config.server" (dict "root" . "service" "student") }}
 OMP_NUM_THREADS: {{ .Values.student.threads | quote }}
 NESYCD_STUDENT_THREADS: {{ .Values.student.threads | quote }}
+{{- if .Values.student.gpu.enabled }}
+NESYCD_STUDENT_DEVICE: cuda
+{{- end }}
 NESYCD_STUDENT_ENGINE: {{ .Values.student.engine.kind }}
 {{- with .Values.student.engine.url }}
 NESYCD_STUDENT_ENGINE_URL: {{ . | quote }}
@@ -155,6 +158,9 @@ NESYCD_TEACHER_PRICES: {{ toJson .Values.teacher.prices | quote }}
 {{ include "nesycd.config.common" . }}
 OMP_NUM_THREADS: {{ .worker.threads | quote }}
 NESYCD_TORCH_DTYPE: {{ .worker.dtype }}
+{{- if .worker.gpu.enabled }}
+NESYCD_JOBS_DEVICE: cuda
+{{- end }}
 NESYCD_JOBS_LOG_LEVEL: {{ .root.Values.logLevel }}
 NESYCD_JOBS_ARTIFACTS_URL: {{ include "nesycd.artifacts.url" .root | quote }}
 NESYCD_JOBS_SCRATCH_DIR: /var/lib/nesycd/scratch
