@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import CancelledError, Executor
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from services.common import logs
@@ -51,6 +52,8 @@ class Batcher:
         self._window = window_seconds
         self._singles: deque[_Group] = deque()
         self._groups: deque[_Group] = deque()
+        # The engine's thread takes from the queues, too; held for moments, never while anything is waited for.
+        self._queues = threading.Lock()
         self._work = asyncio.Event()
         self._singles_turn = True
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -80,7 +83,8 @@ class Batcher:
         return await in_lockstep(self.complete_group, works)
 
     async def _wait(self, group: _Group, queue: deque[_Group]) -> list[Completion]:
-        queue.append(group)
+        with self._queues:
+            queue.append(group)
         self._work.set()
         try:
             # A deadline may pass while another batch runs: nobody waits for that.
@@ -98,7 +102,8 @@ class Batcher:
         """Works until it is cancelled."""
         self._loop = asyncio.get_running_loop()
         while True:
-            batch = self._next()
+            with self._queues:
+                batch = self._next()
             if not batch:
                 self._work.clear()
                 await self._work.wait()
@@ -111,9 +116,7 @@ class Batcher:
     def _next(self) -> list[_Group] | float:
         """The groups of the next batch; a float says how many seconds company is waited for; empty: no work."""
         for queue in (self._singles, self._groups):
-            gone = [group for group in queue if group.done.done()]
-            for group in gone:
-                queue.remove(group)
+            _drop_gone(queue)
         if self._groups and not (self._singles and self._singles_turn):
             self._singles_turn = True
             return [self._groups.popleft()]
@@ -155,24 +158,20 @@ class Batcher:
         assert self._loop is not None
         if not self._singles or time.monotonic() < self._pause_from:
             return
-        # Queues are looked into by the event loop's thread only, which is idle but for new calls.
-        asking = asyncio.run_coroutine_threadsafe(self._take_singles(), self._loop)
-        try:
-            batch = asking.result(timeout=1)
-        except (TimeoutError, CancelledError):
-            asking.cancel()
-            return
-        if batch:
+        with self._queues:
+            _drop_gone(self._singles)
+            batch = self._next_singles()
+        if isinstance(batch, list) and batch:
             began = time.monotonic()
             self._loop.call_soon_threadsafe(_give, batch, self._write(batch))
             now = time.monotonic()
             self._pause_from = now + (now - began)
 
-    async def _take_singles(self) -> list[_Group]:
-        for gone in [group for group in self._singles if group.done.done()]:
-            self._singles.remove(gone)
-        batch = self._next_singles()
-        return batch if isinstance(batch, list) else []
+
+def _drop_gone(queue: deque[_Group]) -> None:
+    """Takes out what nobody waits for any more."""
+    for group in [group for group in queue if group.done.done()]:
+        queue.remove(group)
 
 
 def _give(batch: list[_Group], outcome: list[Completion] | Exception) -> None:

@@ -150,6 +150,20 @@ async def test_a_group_gets_half_of_the_time_however_many_questions_come(batcher
     await group
 
 
+async def test_a_question_is_answered_beside_a_group_though_the_event_loop_is_busy(
+    batcher: Batcher, engine: EchoEngine
+) -> None:
+    group = await written_meanwhile(batcher, engine)
+    engine.generate = Questions(engine)  # type: ignore[method-assign]
+    question = asyncio.create_task(batcher.complete(Job("q"), None))
+    await asyncio.sleep(0)
+    time.sleep(1.5)  # noqa: ASYNC251  # longer than anybody may wait for the loop
+    engine.go.set()
+    assert (await asyncio.wait_for(question, 3)).text == "q"
+    assert [prompts for _, prompts in engine.batches] == [["x0", "x1"], ["q"]]
+    await group
+
+
 async def test_a_question_that_nobody_waits_for_any_more_does_not_stop_a_group(
     batcher: Batcher, engine: EchoEngine
 ) -> None:
