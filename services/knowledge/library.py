@@ -677,8 +677,11 @@ class Library:
                 if version < current:
                     continue
                 waiting = asyncio.create_task(self._store.wait_for_change(kb, version))
-                await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if not waiting.cancel():
+                try:
+                    over, _ = await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    waiting.cancel()  # a watcher that goes away ends here
+                if waiting in over:
                     waiting.result()
                 if stopping.done():
                     raise Unavailable("the server stops: watch again with the last watch_token", retry_after=1.0)

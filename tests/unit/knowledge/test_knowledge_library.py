@@ -276,6 +276,20 @@ async def test_watching_tells_every_entry_that_changed_and_ends_with_its_base(li
         await asyncio.wait_for(task, 2)
 
 
+async def test_a_watcher_that_goes_away_leaves_nothing_running(library: Library) -> None:
+    async def watch() -> None:
+        async for _ in library.changes("kb", None):
+            pass
+
+    before = asyncio.all_tasks()
+    task = asyncio.create_task(watch())
+    await asyncio.sleep(0.05)
+    task.cancel()
+    await asyncio.wait([task])
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() <= before
+
+
 async def test_a_damaged_file_is_said_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "knowledge.sqlite3").write_bytes(b"not a database, but long enough to look like one" * 100)
     store = EmbeddedStore(tmp_path, compiled=False)
