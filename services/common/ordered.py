@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 async def map_in_order(
     function: Callable[[Item], Awaitable[Result]], items: AsyncIterator[Item], *, concurrency: int
-) -> AsyncIterator[Result]:
+) -> AsyncGenerator[Result, None]:
     """Applies `function` to items as they arrive and yields its results in their order.
 
     At most `concurrency` items are taken from the stream ahead of the result that is
@@ -48,6 +48,8 @@ async def map_in_order(
         await feeder
     finally:
         feeder.cancel()
+        # Whoever made the items can close them only when nobody takes one any more.
+        await asyncio.gather(feeder, return_exceptions=True)
         while not running.empty():
             if (task := running.get_nowait()) is not None:
                 task.cancel()

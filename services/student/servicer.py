@@ -14,6 +14,7 @@ from nesycd.student import v1 as student
 
 from method.prompts import Demonstration
 from services.common.errors import Internal, InvalidArgument, NesycdError
+from services.common.ordered import map_in_order
 from services.common.pages import decode_page_token, encode_page_token, is_text, page_size
 from services.common.rows import row_status
 from services.student.adapters import Adapters
@@ -86,35 +87,13 @@ class StudentServicer(student.StudentServiceServicer):
         self, request_iterator: AsyncIterator[student.BatchAnswerRequest], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[student.BatchAnswerResponse]:
         """Many questions, in groups in the order in which they come."""
-        groups: asyncio.Queue[asyncio.Task[list[student.BatchAnswerResponse]] | None] = asyncio.Queue(_GROUPS_AHEAD)
-        started: set[asyncio.Task[list[student.BatchAnswerResponse]]] = set()
-
-        async def start_groups() -> None:
-            async with aclosing(self._groups(request_iterator)) as batches:
-                async for rows in batches:
-                    task = asyncio.create_task(self._answer_rows(rows))
-                    started.add(task)
-                    await groups.put(task)
-            await groups.put(None)
-
-        starting = asyncio.create_task(start_groups())
-        try:
-            while True:
-                getting = asyncio.create_task(groups.get())
-                await asyncio.wait({getting, starting}, return_when=asyncio.FIRST_COMPLETED)
-                if not getting.done() and starting.exception() is not None:
-                    getting.cancel()
-                    starting.result()
-                group = await getting
-                if group is None:
-                    return
-                for response in await group:
+        async with (
+            aclosing(self._groups(request_iterator)) as groups,
+            aclosing(map_in_order(self._answer_rows, groups, concurrency=1 + _GROUPS_AHEAD)) as answered,
+        ):
+            async for responses in answered:
+                for response in responses:
                     yield response
-                started.discard(group)
-        finally:
-            starting.cancel()
-            for task in started:
-                task.cancel()
 
     async def _groups(
         self, requests: AsyncIterator[student.BatchAnswerRequest]
@@ -126,8 +105,10 @@ class StudentServicer(student.StudentServiceServicer):
             try:
                 async for request in requests:
                     await rows.put(request)
-            finally:
-                await rows.put(None)
+            except Exception:
+                await rows.put(None)  # what came before is answered
+                raise
+            await rows.put(None)  # not where it is cancelled: nobody would make room for it
 
         reading = asyncio.create_task(read())
         try:
