@@ -130,16 +130,7 @@ class Registry:
         with self._errors("written"):
             if not self._create(number, json.dumps(content, indent=1).encode()):
                 return False
-            files, root = self._open()
-            numbers = self._numbers()
-            if max(numbers, default=number) - number >= KEPT:
-                # So slow that others had come far enough to remove this number: it was free, and does not count.
-                self._remove(files, f"{root}/{number}")
-                return False
-            for old in sorted(numbers):
-                if number - old >= KEPT:
-                    self._remove(files, f"{root}/{old}")
-        return True
+        return self._tidy(number)
 
     def take_up(self, file: Path) -> None:
         """Makes the state that a student of an earlier version kept for itself the first one, where there is none yet.
@@ -216,6 +207,21 @@ class Registry:
         except FileExistsError:
             return False
         return True
+
+    def _tidy(self, number: int) -> bool:
+        """Removes old states after a change; False where the change does not count. The change is made: what fails is told
+        in the log only, and tried again with the next one."""
+        counts = True
+        try:
+            files, root = self._open()
+            numbers = self._numbers()
+            # So slow that others had come far enough to remove this number: it was free, and does not count.
+            counts = max(numbers, default=number) - number < KEPT
+            for old in sorted(each for each in numbers if number - each >= KEPT) if counts else [number]:
+                self._remove(files, f"{root}/{old}")
+        except Exception as error:  # each store's library has errors of its own
+            _log.warning("old states stay", registry=self.url, **logs.describe_exception(error))
+        return counts
 
     @staticmethod
     def _remove(files: Any, path: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 import os
@@ -303,6 +304,30 @@ def test_what_a_killed_student_left_of_a_change_goes_with_a_later_one(tmp_path: 
     registry = Registry(tmp_path.as_uri())
     assert registry.replace(registry.newest(), registry.newest())
     assert sorted(path.name for path in tmp_path.iterdir()) == [".new-now", "1"]
+
+
+@pytest.mark.parametrize("refused", ["rm", "ls"])
+def test_a_change_is_made_though_cleaning_up_after_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, refused: str
+) -> None:
+    registry = Registry(f"memory://{tmp_path.name}-registry")
+    state = registry.newest()
+    for _ in range(50):
+        assert registry.replace(state, state)
+        state = registry.newest()
+    assert "old states stay" not in capsys.readouterr().err
+
+    def refuses(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "not here")
+
+    files, _ = fsspec.url_to_fs(registry.url)
+    monkeypatch.setattr(type(files), refused, refuses)
+    assert registry.replace(state, state)
+    assert "old states stay" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert registry.newest().number == 51
+    assert registry.replace(registry.newest(), state), "the next change removes what stayed"
+    assert len(files.ls(f"/{tmp_path.name}-registry", detail=False)) == 50
 
 
 def test_a_store_that_replaces_what_exists_is_told(
