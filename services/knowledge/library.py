@@ -242,7 +242,12 @@ class Library:
     # -- bases
 
     async def create_base(self, kb: str, title: str, description: str, request_id: str = "") -> KnowledgeBase:
-        """Makes a base; a repeated request with the same id is answered like the first."""
+        """Makes a base; a repeated request with the same id is answered like the first.
+
+        Raises:
+            AlreadyExists: There is one with this id.
+            InvalidArgument: The id, title or description is not allowed.
+        """
         base = KnowledgeBase(
             names.base_id(kb),
             check_line(title, "knowledge_base.title", MAX_NOTE),
@@ -307,7 +312,13 @@ class Library:
         return await self._alone(kb, work)
 
     async def delete_base(self, kb: str, etag: str, force: bool) -> None:
-        """Removes a base; one that holds entries only with force."""
+        """Removes a base; one that holds entries only with force.
+
+        Raises:
+            NotFound: There is no such base.
+            Aborted: Somebody else changed it.
+            FailedPrecondition: It holds entries.
+        """
 
         async def work() -> None:
             base = await self._store.base(kb)
@@ -342,6 +353,11 @@ class Library:
 
         Returns:
             The entry, and whether it existed and the sources were added to it.
+
+        Raises:
+            NotFound: There is no such base.
+            InvalidArgument: A field holds what it must not hold.
+            AlreadyExists: The fact is there and is not to be merged, or the wished id says something else.
         """
         (result,) = await self.create_many(kb, [creation])
         if isinstance(result, NesycdError):
@@ -351,7 +367,11 @@ class Library:
     async def create_many(
         self, kb: str, creations: Sequence[Creation | NesycdError]
     ) -> list[tuple[Entry, bool] | NesycdError]:
-        """Adds entries; what came of each, in their order. Errors that are given come back."""
+        """Adds entries; what came of each, in their order, as for `create`. Errors that are given come back.
+
+        Raises:
+            NotFound: There is no such base.
+        """
         checked = [_checked(kb, creation) for creation in creations]
         good = [creation for creation in checked if isinstance(creation, Creation)]
         entries = [creation.entry for creation in good]
@@ -616,7 +636,12 @@ class Library:
     # -- feedback
 
     async def feedback(self, kb: str, items: Sequence[Feedback], request_id: str = "") -> None:
-        """Adds to counters, all or none; a repeated request with the same id counts once."""
+        """Adds to counters, all or none; a repeated request with the same id counts once.
+
+        Raises:
+            NotFound: There is no such base, or not all of the entries.
+            InvalidArgument: A number is negative or too large.
+        """
         key = f"feedback:{_request_id(request_id)}" if request_id else ""
         for i, item in enumerate(items):
             for part in ("used", "helpful", "harmful"):
@@ -718,6 +743,10 @@ class Library:
             list_changes: Say what happens to each item; a dry run always does.
             author: Who imports.
             reason: Why.
+
+        Raises:
+            NotFound: There is no such base.
+            ResourceExhausted: The file is too large to be imported, or tried, as a whole.
         """
         author, reason = _note(author, "options.author"), _note(reason, "options.reason") or "imported"
         await self._store.base(kb)

@@ -113,6 +113,7 @@ class RunServicer(RunServiceServicer):
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     async def CreateRun(self, request: CreateRunRequest, context: grpc.aio.ServicerContext) -> CreateRunResponse:
+        """Checks a run spec and submits it; a repeated request with the same id is answered like the first."""
         if len(request.request_id) > 128:
             raise InvalidArgument("request_id is longer than 128 characters", field="request_id")
         spec = _spec(request)
@@ -130,9 +131,11 @@ class RunServicer(RunServiceServicer):
         return CreateRunResponse(run=run_message(record))
 
     async def GetRun(self, request: GetRunRequest, context: grpc.aio.ServicerContext) -> GetRunResponse:
+        """One run."""
         return GetRunResponse(run=run_message(await self._get(request.name)))
 
     async def ListRuns(self, request: ListRunsRequest, context: grpc.aio.ServicerContext) -> ListRunsResponse:
+        """All runs, newest first."""
         size = page_size(request.page_size)
         after = decode_page_token(_LIST, request.page_token, _is_place)
         runs, following = await self._do(lambda: self._store.page(size, after))
@@ -142,6 +145,7 @@ class RunServicer(RunServiceServicer):
     async def WatchRun(
         self, request: WatchRunRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[WatchRunResponse]:
+        """A run as it goes on, until it ends."""
         run_id = _id_of(request.name)
         while True:
             # The version first: what changes while the record is read gives another message.
@@ -160,6 +164,7 @@ class RunServicer(RunServiceServicer):
                     break
 
     async def CancelRun(self, request: CancelRunRequest, context: grpc.aio.ServicerContext) -> CancelRunResponse:
+        """Asks a run to stop."""
         run_id = _id_of(request.name)
         await self._get(request.name)
         # A run that is over stays as it is: cancelling twice is no error.
@@ -167,6 +172,7 @@ class RunServicer(RunServiceServicer):
         return CancelRunResponse(run=run_message(await self._get(request.name)))
 
     async def ResumeRun(self, request: ResumeRunRequest, context: grpc.aio.ServicerContext) -> ResumeRunResponse:
+        """Takes up a run again that failed or was cancelled."""
         run_id = _id_of(request.name)
         await self._get(request.name)
         outcome = await self._do(lambda: self._store.resume(run_id))
@@ -181,6 +187,7 @@ class RunServicer(RunServiceServicer):
         return ResumeRunResponse(run=run_message(record))
 
     async def EstimateRun(self, request: EstimateRunRequest, context: grpc.aio.ServicerContext) -> EstimateRunResponse:
+        """What a run would take, without running it."""
         spec = _spec(request)
 
         def reckon() -> EstimateRunResponse:
@@ -190,6 +197,7 @@ class RunServicer(RunServiceServicer):
         return await self._read(reckon)
 
     async def CompareRuns(self, request: CompareRunsRequest, context: grpc.aio.ServicerContext) -> CompareRunsResponse:
+        """Finished runs over the same test rows, side by side."""
         names = list(request.names)
         if not _FEWEST <= len(names) <= _MOST:
             raise InvalidArgument(f"names has {len(names)} runs; {_FEWEST} to {_MOST} are compared", field="names")

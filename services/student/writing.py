@@ -61,7 +61,7 @@ async def write(
         prompt: The prompt; it has at most `prompt_budget` tokens.
         mode: Its mode.
         decoding: How to write.
-        complete: CompleteOnes a prompt.
+        complete: Completes a prompt.
         engine: Counts tokens.
         scored: Whether to find out how sure the student is.
         on_text: Is given all of the text, piece by piece.

@@ -64,7 +64,11 @@ class Turns:
 
     @asynccontextmanager
     async def take(self, kb: str) -> AsyncIterator[Turn]:
-        """Waits for the turn to write a base."""
+        """Waits for the turn to write a base.
+
+        Raises:
+            Unavailable: It was not given in time or was lost, or Redis cannot be reached.
+        """
         turn = Turn(kb)
         async with self._locks.setdefault(kb, asyncio.Lock()):
             if self._redis is None:
