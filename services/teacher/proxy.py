@@ -1,12 +1,13 @@
 """The way of a question through the proxy, in one piece.
 
 check -> key -> flight (one per question in this process) -> store (an answer, or the lease to ask) -> budget ->
-slot and rate -> ask, with retries -> judge -> store the answer and book its price together -> return.
+slot and rate -> budget, as sent -> ask, with retries -> judge -> store the answer and book its price together -> return.
 
 Rules that the order keeps:
 - Nothing is paid unless the store answers, and nothing is returned before it is stored.
 - From the moment a request is sent until its answer is stored, a client that gives up does not stop it.
-- An answer that was lost on its way is booked at the most that it may have cost, marked as an estimate.
+- An answer that was lost on its way, or with the process that waited for it, is booked at the most that it may have
+  cost, marked as an estimate. (After kill -9 only where the run has a budget: what it may cost is in the store then.)
 - Before that moment, a flight that nobody waits for any more ends: a cancelled run stops spending.
 """
 
@@ -16,6 +17,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from services.common import errors
@@ -24,13 +26,15 @@ from services.teacher import metrics, reasons
 from services.teacher.backends import RETRIABLE, Backend, Trouble, UpstreamError
 from services.teacher.checks import check_question, valid_text
 from services.teacher.keys import canonical, request_key, seed_of
-from services.teacher.limits import Limits
+from services.teacher.limits import Limits, Slot
 from services.teacher.settings import Settings
 from services.teacher.store import Row, Store
 from services.teacher.types import Answer, Completion, Finish, Question, Sampling, Spent
 
 NANO = 1_000_000_000
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 0.02, 0.25
+LAST_BOOKING_SECONDS = 0.5
+"""How long a call that is stopped may take to book what is lost by that."""
 # What concerns the request that was first, not those that joined it: they then try for themselves.
 _ONLY_THE_FIRST = {reasons.BUDGET_EXHAUSTED, reasons.PRICE_UNKNOWN}
 # How a finished answer that is of no use is counted; any other one is "not_valid".
@@ -108,10 +112,16 @@ class Flight:
         """Whether it ended, however."""
         return self._task.done()
 
+    @property
+    def is_paying(self) -> bool:
+        """Whether money is at stake."""
+        return self._paying
+
     async def end(self) -> None:
-        """Stops it, whatever it does."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        """Stops it, whatever it does; what is lost by that it may book, unless the store does not answer."""
+        while not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=LAST_BOOKING_SECONDS)
 
     async def landed(self) -> None:
         """Returns when it is over, however it ended."""
@@ -208,6 +218,8 @@ class Proxy:
 
     async def usage(self, run: str, caller: str) -> list[Row]:
         """Returns the ledger's rows, of one run and one caller where they are not empty."""
+        if run:
+            await self._store.book_lost(run)
         return await self._store.rows(run, caller)
 
     async def ready(self) -> None:
@@ -333,15 +345,14 @@ class Proxy:
         tokens = self._prompt_estimate(question) + sampling.max_tokens
         for attempt in range(1, self._settings.max_attempts + 1):
             token = uuid.uuid4().hex
-            await self._reserve(question, sampling, token)
             try:
-                async with self._limits.slot(tokens) as slot:
+                async with self._slot(key, question, sampling, token, tokens) as slot:
                     flight.paying()
                     completion = await self._backend.complete(question, sampling, flight.wrote if flight.live else None)
                     slot.used(max(0, completion.prompt_tokens) + max(0, completion.completion_tokens) or tokens)
                     return completion, token
             except BaseException as error:
-                if isinstance(error, UpstreamError) and error.maybe_paid:
+                if error.maybe_paid if isinstance(error, UpstreamError) else flight.is_paying:
                     # Nobody will say what the lost answer cost. Too much is booked rather than nothing: a budget holds.
                     await self._book(key, question, token, self._most(question, sampling), None, estimated=True)
                 elif question.budget_usd:
@@ -381,38 +392,56 @@ class Proxy:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, 5.0)
 
-    async def _reserve(self, question: Question, sampling: Sampling, token: str) -> None:
-        """Sets aside what the next attempt may cost at most.
+    @asynccontextmanager
+    async def _slot(
+        self, key: str, question: Question, sampling: Sampling, token: str, tokens: int
+    ) -> AsyncIterator[Slot]:
+        """Waits until the question may be sent, with its money set aside for as long as its answer may take.
+
+        Raises:
+            NesycdError: See `_reserve`.
+        """
+        while True:
+            if await self._reserve(key, question, sampling, token):
+                async with self._limits.slot(tokens) as slot:
+                    # While it waited for the slot, the money may have become that of a call that was sent before.
+                    if await self._reserve(key, question, sampling, token, sent=True):
+                        yield slot
+                        return
+                    slot.used(0)
+            # Calls under way may need the rest, or leave some of it.
+            await asyncio.sleep(random.uniform(MIN_POLL_SECONDS, MAX_POLL_SECONDS))
+
+    async def _reserve(
+        self, key: str, question: Question, sampling: Sampling, token: str, *, sent: bool = False
+    ) -> bool:
+        """Sets aside what the next attempt may cost at most; False where calls under way may need that money.
 
         Raises:
             ResourceExhausted: The run's budget does not allow it (BUDGET_EXHAUSTED).
             FailedPrecondition: The price is not known (PRICE_UNKNOWN).
         """
         if not question.budget_usd:
-            return
+            return True
         if self._price(question.model) is None:
             raise errors.FailedPrecondition(
                 f"The run has a budget, but NESYCD_TEACHER_PRICES has no price for the model {question.model!r}.",
                 reason=reasons.PRICE_UNKNOWN,
                 subject="NESYCD_TEACHER_PRICES",
             )
-        most = self._most(question, sampling).nano_usd
+        most = self._most(question, sampling)
         budget = int(question.budget_usd * NANO)
         held = 2 * self._settings.request_timeout_seconds
-        while True:
-            state, spent = await self._store.reserve(question.run, token, most, budget, held)
-            if state == "reserved":
-                return
-            if state == "over":
-                raise errors.ResourceExhausted(
-                    f"The budget of {question.run} is used up: {spent / NANO:.6f} of {question.budget_usd:.6f} US dollars are "
-                    f"spent, and the next call may cost {most / NANO:.6f}. Raise the budget; paid answers are kept.",
-                    reason=reasons.BUDGET_EXHAUSTED,
-                    subject=question.run,
-                    metadata={"spent_usd": f"{spent / NANO:.9f}", "budget_usd": f"{question.budget_usd:.9f}"},
-                )
-            # Calls under way may need the rest, or leave some of it.
-            await asyncio.sleep(random.uniform(MIN_POLL_SECONDS, MAX_POLL_SECONDS))
+        state, spent = await self._store.reserve(key, question, token, most, budget, held, sent=sent)
+        if state == "over":
+            raise errors.ResourceExhausted(
+                f"The budget of {question.run} is used up: {spent / NANO:.6f} of {question.budget_usd:.6f} US dollars are "
+                f"spent, and the next call may cost {most.nano_usd / NANO:.6f}. Raise the budget; paid answers are kept.",
+                reason=reasons.BUDGET_EXHAUSTED,
+                subject=question.run,
+                metadata={"spent_usd": f"{spent / NANO:.9f}", "budget_usd": f"{question.budget_usd:.9f}"},
+            )
+        return state == "reserved"
 
     def _price(self, model: str) -> tuple[float, float] | None:
         return self._settings.prices.get(model) or self._settings.prices.get("*")

@@ -6,7 +6,7 @@ Keys:
     nesycd:teacher:usage:v1:row:<sha>     a ledger row: one model, caller and run
     nesycd:teacher:usage:v1:rows[:<run>]  the names of all rows, and of a run's
     nesycd:teacher:spent:v1:<run>         a run's money, in billionths of a US dollar
-    nesycd:teacher:reserved:v1:<run>      what its calls under way may cost at most
+    nesycd:teacher:reserved:v2:<run>      what its calls under way may cost at most, until when, and how a lost one is booked
     nesycd:teacher:booked:v1:<token>      a booking that was made, so that a repeated one counts once; expires
 """
 
@@ -70,6 +70,9 @@ _BOOK = (
     _BOOK_ROW
     + """
 local token, answer, run = ARGV[1], ARGV[2], ARGV[6]
+-- Even where the attempt was booked as lost meanwhile: its answer is worth keeping.
+if answer ~= '' then redis.call('SET', KEYS[1], answer) end
+if run ~= '' then redis.call('HDEL', KEYS[7], token) end
 if not redis.call('SET', KEYS[8], '1', 'NX', 'EX', ARGV[3]) then return 0 end
 book(KEYS[3], KEYS[4], KEYS[5], ARGV[4], ARGV[5], run)
 redis.call('HINCRBY', KEYS[3], ARGV[7], 1)
@@ -80,11 +83,7 @@ if ARGV[11] == '1' then
   redis.call('HINCRBY', KEYS[3], 'estimated_attempts', 1)
   redis.call('HINCRBY', KEYS[3], 'estimated_nano_usd', ARGV[10])
 end
-if run ~= '' then
-  redis.call('INCRBY', KEYS[6], ARGV[10])
-  redis.call('HDEL', KEYS[7], token)
-end
-if answer ~= '' then redis.call('SET', KEYS[1], answer) end
+if run ~= '' then redis.call('INCRBY', KEYS[6], ARGV[10]) end
 return 1
 """
 )
@@ -92,16 +91,20 @@ return 1
 _RESERVE = """
 local token, now, expires, most, budget = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local booked, reserved = redis.call('GET', KEYS[1]) or '0', 0
-local spent = tonumber(booked)
+local spent, wait = tonumber(booked), 'wait'
 local held = redis.call('HGETALL', KEYS[2])
 for i = 1, #held, 2 do
-  local cost, ends = string.match(held[i + 1], '^(%d+) (%d+)$')
-  if tonumber(ends) < now then redis.call('HDEL', KEYS[2], held[i])
-  elseif held[i] ~= token then reserved = reserved + tonumber(cost) end
+  local cost, ends, lost = string.match(held[i + 1], '^(%d+) (%d+) (.*)$')
+  if tonumber(ends) < now and lost == '' then redis.call('HDEL', KEYS[2], held[i])
+  -- What is not sent yet makes way for what is sent now: so those that wait for their turn do not block each other.
+  elseif held[i] ~= token and (lost ~= '' or ARGV[6] == '') then
+    reserved = reserved + tonumber(cost)
+    if tonumber(ends) < now then wait = 'lost' end
+  end
 end
 if spent >= budget or spent + most > budget then return {'over', booked} end
-if spent + reserved + most > budget then return {'wait', booked} end
-redis.call('HSET', KEYS[2], token, ARGV[4] .. ' ' .. expires)
+if spent + reserved + most > budget then return {wait, booked} end
+redis.call('HSET', KEYS[2], token, ARGV[4] .. ' ' .. expires .. ' ' .. ARGV[6])
 return {'reserved', booked}
 """
 
@@ -256,61 +259,81 @@ class Store:
             answer: What to store; None counts a failed attempt.
             estimated: The answer was lost, and what it cost is a guess; the row says how much of its sum is.
         """
-        await self._run(
-            self._book(
-                keys=[
-                    f"{PREFIX}:cache:v1:{key}",
-                    f"{PREFIX}:lease:v1:{key}",
-                    *self._row_keys(question),
-                    f"{PREFIX}:spent:v1:{question.run}",
-                    f"{PREFIX}:reserved:v1:{question.run}",
-                    f"{PREFIX}:booked:v1:{token}",
-                ],
-                args=[
-                    token,
-                    answer.to_json() if answer else "",
-                    BOOKED_SECONDS,
-                    question.model,
-                    question.caller,
-                    question.run,
-                    "calls" if answer else "failed_attempts",
-                    spent.prompt_tokens,
-                    spent.completion_tokens,
-                    spent.nano_usd,
-                    int(estimated),
-                ],
-            )
-        )
+        keys, args = self._booking(key, question, token, spent, answer, estimated)
+        await self._run(self._book(keys=keys, args=args))
+
+    def _booking(
+        self, key: str, question: Question, token: str, spent: Spent, answer: Answer | None, estimated: bool
+    ) -> tuple[list[str], list[str | int]]:
+        """Keys and arguments of the script that books."""
+        keys = [
+            f"{PREFIX}:cache:v1:{key}",
+            f"{PREFIX}:lease:v1:{key}",
+            *self._row_keys(question),
+            f"{PREFIX}:spent:v1:{question.run}",
+            f"{PREFIX}:reserved:v2:{question.run}",
+            f"{PREFIX}:booked:v1:{token}",
+        ]
+        args: list[str | int] = [
+            token,
+            answer.to_json() if answer else "",
+            BOOKED_SECONDS,
+            question.model,
+            question.caller,
+            question.run,
+            "calls" if answer else "failed_attempts",
+            spent.prompt_tokens,
+            spent.completion_tokens,
+            spent.nano_usd,
+            int(estimated),
+        ]
+        return keys, args
 
     async def reserve(
-        self, run: str, token: str, most: int, budget: int, seconds: float
+        self, key: str, question: Question, token: str, most: Spent, budget: int, seconds: float, *, sent: bool
     ) -> tuple[Literal["reserved", "wait", "over"], int]:
-        """Sets a run's money aside for one attempt.
+        """Sets a run's money aside for one attempt; again for the same attempt, it is set aside for longer.
 
         Args:
-            run: The run.
+            key: The request's key.
+            question: Who is charged.
             token: Names the attempt.
-            most: What it may cost at most, in billionths of a US dollar.
-            budget: The run's budget, in the same.
-            seconds: After so long the reservation of a crashed process is void.
+            most: What it may cost at most.
+            budget: The run's budget, in billionths of a US dollar.
+            seconds: After so long the process must have crashed. What was not sent by then is void; what was is lost.
+            sent: It is sent now.
 
         Returns:
             "reserved"; "wait" where calls under way may use the rest; "over" where the budget does not allow it; and
             what the run has spent.
         """
         now = int(time.time())
+        lost = json.dumps(self._booking(key, question, token, most, None, estimated=True)) if sent else ""
         state, spent = await self._run(
             self._reserve(
-                keys=[f"{PREFIX}:spent:v1:{run}", f"{PREFIX}:reserved:v1:{run}"],
-                args=[token, now, now + int(seconds) + 1, most, budget],
+                keys=[f"{PREFIX}:spent:v1:{question.run}", f"{PREFIX}:reserved:v2:{question.run}"],
+                args=[token, now, now + int(seconds) + 1, most.nano_usd, budget, lost],
             )
         )
+        if state == "lost":
+            await self.book_lost(question.run)
+            state = "wait"
         return state, int(spent)
+
+    async def book_lost(self, run: str) -> None:
+        """Books what a run's crashed processes had sent, at the most that it may have cost: nobody else will."""
+        held: Any = await self._run(self._redis.hgetall(f"{PREFIX}:reserved:v2:{run}"))
+        for reservation in held.values():
+            _, ends, lost = reservation.split(" ", 2)
+            if lost and int(ends) < int(time.time()):
+                keys, args = json.loads(lost)
+                await self._run(self._book(keys=keys, args=args))
+                log.warning("lost_call_booked", run=run)
 
     async def unreserve(self, run: str, token: str) -> None:
         """Gives back what was set aside for an attempt that was not paid."""
         with suppress(errors.NesycdError):
-            await self._run(self._redis.hdel(f"{PREFIX}:reserved:v1:{run}", token))
+            await self._run(self._redis.hdel(f"{PREFIX}:reserved:v2:{run}", token))
 
     async def rows(self, run: str, caller: str) -> list[Row]:
         """Returns the ledger's rows, of one run and one caller where they are not empty."""

@@ -28,10 +28,17 @@ from nesycd.teacher.v1 import (
     Message,
     ResponseFormat,
     Sampling,
+    TeacherServiceStub,
 )
 
 from method.prompts import Row, rationale_messages
 from services.common import errors
+from services.teacher.proxy import Proxy
+from services.teacher.settings import Settings
+from services.teacher.store import Store
+from services.teacher.types import Answer, Completion, Finish, Question, Spent
+from services.teacher.types import Message as Said
+from services.teacher.types import Sampling as Sampled
 from tests.component.teacher.conftest import (
     KEY,
     PROMPT,
@@ -338,6 +345,104 @@ async def test_an_answer_that_was_lost_on_its_way_is_booked_at_the_most_that_it_
     await failure(streamed(stub, ask("one", run="runs/cut", sampling=room)))
     failed, cost, attempts, estimated = await booked("runs/cut")
     assert (failed, attempts) == (1, 1) and cost == pytest.approx(estimated + 0.002)
+
+
+async def usage_of(stub: TeacherServiceStub, run: str) -> tuple[int, float]:
+    """Failed attempts and cost, estimates included."""
+    usage = await stub.GetUsage(GetUsageRequest(run=run))
+    return sum(row.failed_attempts for row in usage.rows), usage.total.cost_usd
+
+
+async def test_an_answer_that_a_proxy_was_stopped_before_is_booked_at_the_most_that_it_may_cost(
+    make_proxy: MakeProxy, teacher: Teacher
+) -> None:
+    proxy = make_proxy(grace_seconds=0.5)
+    stub = await proxy.start()
+    teacher.latency = 30
+    call = stub.Generate(ask(run="runs/r", sampling=Sampling(max_tokens=100)))
+    await teacher.asked.wait()
+    assert await proxy.terminate() == 0
+    await failure(call)
+    failed, cost = await usage_of(await proxy.start(), "runs/r")
+    assert failed == 1 and 0.002 < cost < 0.0025
+
+
+async def test_an_answer_that_a_proxy_was_killed_before_is_booked_once_and_holds_the_budget(
+    make_proxy: MakeProxy, teacher: Teacher
+) -> None:
+    proxy = make_proxy(request_timeout_seconds=1)
+    stub = await proxy.start()
+    teacher.latency = 0.8
+    # Room for one, and a little more for the prompt.
+    budget = {"run": "runs/r", "run_budget_usd": 0.004, "sampling": Sampling(max_tokens=100)}
+    call = stub.Generate(ask(**budget))
+    await teacher.asked.wait()
+    proxy.kill()
+    await failure(call)
+    stub = await proxy.start()
+    # Its money is not given to another call, first because it may be under way, then because it is booked.
+    assert (await failure(stub.Generate(ask("another", **budget)))).reason == "BUDGET_EXHAUSTED"
+    for _ in range(2):
+        failed, cost = await usage_of(stub, "runs/r")
+        assert failed == 1 and 0.002 < cost < 0.0025
+    assert len(teacher.bodies) == 1
+
+
+async def test_a_lost_call_is_told_with_the_usage_of_its_run_though_nobody_asks_any_more(
+    make_proxy: MakeProxy, teacher: Teacher
+) -> None:
+    proxy = make_proxy(request_timeout_seconds=0.5)
+    stub = await proxy.start()
+    teacher.latency = 0.4
+    call = stub.Generate(ask(run="runs/r", run_budget_usd=1, sampling=Sampling(max_tokens=100)))
+    await teacher.asked.wait()
+    proxy.kill()
+    await failure(call)
+    stub = await proxy.start()
+    await asyncio.sleep(3)
+    assert [await usage_of(stub, "runs/r") for _ in range(2)] == [(1, pytest.approx(0.0024, rel=0.2))] * 2
+
+
+async def test_an_answer_that_comes_after_its_call_was_taken_for_lost_is_kept_and_counted_once(valkey: Valkey) -> None:
+    store = Store(valkey.url, 1)
+    sampling = Sampled(0.5, 1.0, 100)
+    question = Question((Said("user", "hi"),), "m", sampling, run="runs/r", budget_usd=1.0)
+    most, spent = Spent(10, 100, 1000), Spent(10, 50, 600)
+    assert await store.reserve("k", question, "t", most, 10_000, -5, sent=True) == ("reserved", 0)
+    await store.book_lost("runs/r")
+    answer = Answer("text", "", "m", sampling, spent, "calls/k", 1)
+    await store.book("k", question, "t", spent, answer)
+    assert await store.open("k", question, "other") == answer.as_hit()
+    (row,) = await store.rows("runs/r", "")
+    assert (row.calls, row.failed_attempts, row.spent, row.estimated_nano_usd) == (0, 1, most, 1000)
+    assert await store.reserve("k", question, "u", most, 2000, 5, sent=True) == ("reserved", 1000)
+    await store.close()
+
+
+async def test_calls_that_wait_long_for_their_turn_do_not_overrun_a_budget(valkey: Valkey) -> None:
+    sent: list[str] = []
+
+    class Paid:
+        async def complete(self, question: Question, sampling: Sampled, on_text: object = None) -> Completion:
+            sent.append(question.messages[0].content)
+            return Completion("answer", "", Finish.STOP, "m", 0, 100)
+
+        async def close(self) -> None:
+            pass
+
+    settings = Settings(
+        upstream_url="http://unused", prices={"*": (0, 10)}, requests_per_minute=30, request_timeout_seconds=0.1
+    )
+    proxy = Proxy(settings, Paid(), Store(valkey.url, 1))
+    # An answer costs 0.001: two are allowed, and reservations run out after a second, while one may go every two.
+    asked = [
+        Question((Said("user", f"q{i}"),), "m", Sampled(0.5, 1.0, 100), run="runs/r", budget_usd=0.002)
+        for i in range(4)
+    ]
+    results = await asyncio.gather(*map(proxy.generate, asked), return_exceptions=True)
+    assert len(sent) == 2
+    assert [r.reason for r in results if isinstance(r, errors.NesycdError)] == ["BUDGET_EXHAUSTED"] * 2
+    await proxy.close(1)
 
 
 async def test_what_the_teacher_never_had_or_refused_costs_nothing(make_proxy: MakeProxy, teacher: Teacher) -> None:
