@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
@@ -15,6 +18,8 @@ from services.common.settings import is_loopback
 
 _KEPT_SECONDS = 4
 """Less than servers keep a connection (uvicorn: 5 s): one that is closed just now looks like a lost answer."""
+# A server's error code may be shown; its error text may not: it can repeat the prompt.
+_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
 def http_session(
@@ -56,6 +61,46 @@ def proxy_for(url: str) -> str | None:
         return None
     proxy = getproxies_environment().get(parts.scheme)
     return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+
+
+async def read_json(response: aiohttp.ClientResponse, limit: int, too_long: Exception) -> Any:
+    """Reads a body of bounded size: a broken server must not fill the memory.
+
+    Args:
+        response: Its body is not read yet.
+        limit: Most bytes.
+        too_long: Is raised where there are more.
+
+    Returns:
+        See `parse_json`.
+    """
+    body = bytearray()
+    async for part in response.content.iter_chunked(65_536):
+        body += part
+        if len(body) > limit:
+            raise too_long
+    return parse_json(bytes(body))
+
+
+def parse_json(raw: bytes) -> Any:
+    """Returns what the JSON says; None where it is none."""
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+
+
+def error_codes(body: Any) -> list[str]:
+    """The short codes of an error, as OpenAI's API and text-generation-inference give them.
+
+    Args:
+        body: The parsed response, whatever it is.
+    """
+    fields = body if isinstance(body, dict) else {}
+    inner = fields.get("error")
+    fields = inner if isinstance(inner, dict) else fields
+    codes = [fields.get(name) for name in ("code", "type", "error_type")]
+    return [code for code in codes if isinstance(code, str) and _CODE.fullmatch(code)]
 
 
 def parse_retry_after(header: str | None, now: datetime | None = None) -> float | None:

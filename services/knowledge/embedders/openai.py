@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import random
-import re
 import time
 from typing import Any
 
@@ -19,7 +17,7 @@ from pydantic import SecretStr
 
 from services.common import context
 from services.common.errors import FailedPrecondition, NesycdError, Unavailable, deadline_exceeded
-from services.common.http import http_session, parse_retry_after
+from services.common.http import error_codes, http_session, parse_retry_after, read_json
 from services.knowledge import reasons
 from services.knowledge.embedders import Embedder, Turns, Urgency
 from services.knowledge.stores import Vector
@@ -32,8 +30,6 @@ _MAX_BATCH_CHARACTERS = 64_000
 _MIN_CHARACTERS = 256  # a text as short as this is not refused for its length
 _MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 _PREFIX = "NESYCD_KNOWLEDGE_EMBEDDER"
-# A provider's error code may be shown; its error text may not: it can repeat the input.
-_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
 class _Refused(Exception):
@@ -147,7 +143,7 @@ class OpenAiEmbedder(Embedder):
             # No redirects: the key must not travel to an address that nobody configured.
             async with self._session().post(self._url, json=payload, allow_redirects=False) as response:
                 status, retry_after = response.status, response.headers.get("Retry-After")
-                body = _parse(await _read(response))
+                body = await read_json(response, _MAX_RESPONSE_BYTES, _broken("is too long"))
         except TimeoutError:
             raise _unavailable("did not accept the connection in time") from None
         except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError):
@@ -188,25 +184,6 @@ def _batches(texts: list[str], size: int) -> list[list[str]]:
         batches[-1].append(text)
         characters += len(text)
     return batches
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Reads a body of bounded size: a broken server must not fill the memory."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in response.content.iter_chunked(65_536):
-        size += len(part)
-        if size > _MAX_RESPONSE_BYTES:
-            raise _broken("is too long")
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _parse(raw: bytes) -> Any:
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _read_vectors(body: Any, count: int, dimension: int) -> list[Vector]:
@@ -261,11 +238,8 @@ def _read_vector(embedding: Any) -> Vector:
 
 def _from_status(status: int, retry_after: float | None, body: Any) -> NesycdError | _Refused:
     """The error of an HTTP status and the provider's error code."""
-    error = body.get("error") if isinstance(body, dict) else None
-    fields = error if isinstance(error, dict) else (body if isinstance(body, dict) else {})
-    codes = [fields.get(name) for name in ("code", "type", "error_type")]
-    code = next((c for c in codes if isinstance(c, str) and _CODE.fullmatch(c)), "")
-    shown = f"HTTP {status}" + (f", {code}" if code else "")
+    codes = error_codes(body)
+    shown = ", ".join([f"HTTP {status}", *codes[:1]])
     if status == 402 or "insufficient_quota" in codes:
         return _misconfigured(f"says that the account's quota is used up ({shown}): raise it")
     if status in (401, 403):

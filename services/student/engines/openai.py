@@ -7,17 +7,15 @@ https://docs.vllm.ai/en/latest/features/lora/ and https://docs.sglang.io/docs/ad
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 from typing import Any, TypeGuard
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
 from services.common.errors import NesycdError
-from services.common.http import http_session
+from services.common.http import http_session, parse_json, read_json
 from services.student import reasons
 from services.student.engines.base import Job
 from services.student.engines.servers import (
@@ -166,7 +164,7 @@ class OpenAiServer:
         response = await self._open("POST", "/v1/completions", self._payload(job, model))
         try:
             if response.status != 200:
-                body = _parse(await _read(response))
+                body = await _read(response)
                 error = from_status(response.status, response.headers.get("Retry-After"), body, model)
                 adapter = model.partition(":")[2]
                 if self._sglang and response.status == 400 and adapter and adapter in _message(body):
@@ -174,7 +172,7 @@ class OpenAiServer:
                     error = UnknownModel(error.message, reason=reasons.ENGINE_REFUSED, subject="engine")
                 raise error
             if response.content_type != "text/event-stream":
-                yield _piece(_parse(await _read(response)))
+                yield _piece(await _read(response))
                 return
             size = 0
             async for line in response.content:
@@ -185,7 +183,7 @@ class OpenAiServer:
                     data = line[5:].strip()
                     if data == b"[DONE]":
                         return
-                    yield _piece(_parse(data))
+                    yield _piece(parse_json(data))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _transport(error) from None
         except HttpProcessingError:  # a line without end
@@ -205,7 +203,7 @@ class OpenAiServer:
         """Status, Retry-After and parsed body of a short call."""
         response = await self._open(method, path, payload)
         try:
-            return response.status, response.headers.get("Retry-After"), _parse(await _read(response))
+            return response.status, response.headers.get("Retry-After"), await _read(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _transport(error) from None
         finally:
@@ -225,20 +223,8 @@ def _transport(error: Exception) -> NesycdError:
     return Passing("broke the connection")
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """A body of bounded size: a broken server must not fill the memory."""
-    parts = bytearray()
-    async for part in response.content.iter_chunked(65_536):
-        parts += part
-        if len(parts) > _MAX_RESPONSE_BYTES:
-            raise unavailable("does not stop writing")
-    return bytes(parts)
-
-
-def _parse(raw: bytes) -> Any:
-    with suppress(ValueError, RecursionError):
-        return json.loads(raw)
-    return None
+async def _read(response: aiohttp.ClientResponse) -> Any:
+    return await read_json(response, _MAX_RESPONSE_BYTES, unavailable("does not stop writing"))
 
 
 def _message(body: Any) -> str:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from services.common.errors import FailedPrecondition, NesycdError, Unavailable
-from services.common.http import parse_retry_after
+from services.common.http import error_codes, parse_retry_after
 from services.student import reasons
 from services.student.engines.base import Job
 
 BEHIND_PROXY = "is behind a proxy that cannot be reached, or lets nobody through"
 _RETRY_SECONDS = 1.0
 _PASSING = (408, 425, 429, 502, 503, 504)
-# A server's error code may be shown; its text may not: it can repeat the prompt.
-_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -152,7 +149,7 @@ def from_status(status: int, retry_after: str | None, body: Any, model: str = ""
         body: The parsed response, whatever it is.
         model: The model that was asked, if one was.
     """
-    said = f"(HTTP {status}{_code_of(body)})"
+    said = f"({', '.join([f'HTTP {status}', *error_codes(body)[:1]])})"
     if status in _PASSING:
         doing = "limits the rate" if status == 429 else "cannot answer now"
         return Passing(f"{doing} {said}", parse_retry_after(retry_after))
@@ -173,12 +170,3 @@ def from_status(status: int, retry_after: str | None, body: Any, model: str = ""
 
 def _sentence(what: str) -> str:
     return f"the server that writes for the student {what}; repeat the request shortly"
-
-
-def _code_of(body: Any) -> str:
-    """The short code of an error, as OpenAI's API and text-generation-inference give it."""
-    fields = body if isinstance(body, dict) else {}
-    inner = fields.get("error")
-    inner = inner if isinstance(inner, dict) else fields
-    codes = (inner.get(name) for name in ("code", "type", "error_type"))
-    return next((f", {code}" for code in codes if isinstance(code, str) and _CODE.fullmatch(code)), "")

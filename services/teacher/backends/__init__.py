@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from services.common.http import parse_retry_after
+from services.common.http import error_codes, parse_retry_after
 from services.teacher.settings import Settings
 from services.teacher.types import Completion, Finish, Question, Sampling
 
 OnText = Callable[[str], None]
-# A provider's error code may be shown; a provider's error text may not: it can repeat the prompt.
-_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 # OpenAI, vLLM, SGLang and llama.cpp say the first of each; TGI the others.
 _FINISH = {
     "stop": Finish.STOP,
@@ -97,10 +94,7 @@ class Backend(Protocol):
 
 def from_status(status: int, retry_after: str | None, body: Any) -> UpstreamError:
     """Sorts an HTTP error by its status and the provider's error code."""
-    error = body.get("error") if isinstance(body, dict) else None
-    fields = error if isinstance(error, dict) else (body if isinstance(body, dict) else {})
-    codes = [fields.get(name) for name in ("code", "type")]
-    code = next((c for c in codes if isinstance(c, str) and _CODE.fullmatch(c)), "")
+    codes = error_codes(body)
     if status == 402 or "insufficient_quota" in codes:
         trouble = Trouble.QUOTA
     elif status in (401, 403):
@@ -113,7 +107,7 @@ def from_status(status: int, retry_after: str | None, body: Any) -> UpstreamErro
         trouble = Trouble.SERVER
     else:
         trouble = Trouble.REQUEST
-    return UpstreamError(trouble, status, code, parse_retry_after(retry_after))
+    return UpstreamError(trouble, status, next(iter(codes), ""), parse_retry_after(retry_after))
 
 
 def read_completion(body: Any, model: str) -> Completion:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import aiohttp
 
-from services.common.http import http_session
+from services.common.http import http_session, parse_json, read_json
 from services.teacher.backends import OnText, Trouble, UpstreamError, from_status, read_completion
 from services.teacher.settings import Settings
 from services.teacher.types import Completion, Question, Sampling
@@ -60,7 +59,8 @@ class OpenAiBackend:
             async with self._session().post(self._url, json=payload, allow_redirects=False) as response:
                 if on_text and response.status == 200 and response.content_type == "text/event-stream":
                     return read_completion(await _read_stream(response, limit, on_text), question.model)
-                raw = await _read(response, limit)
+                too_long = UpstreamError(Trouble.BROKEN, response.status, maybe_paid=True)
+                body = await read_json(response, limit, too_long)
                 status, retry_after = response.status, response.headers.get("Retry-After")
         except TimeoutError as error:
             connected = not isinstance(error, aiohttp.ConnectionTimeoutError)
@@ -75,7 +75,6 @@ class OpenAiBackend:
             # The library's text names addresses and sometimes the body; the class of trouble is enough.
             connected = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL)
             raise UpstreamError(Trouble.TRANSPORT, maybe_paid=connected) from None
-        body = _parse(raw)
         if status != 200:
             raise from_status(status, retry_after, body)
         return read_completion(body, question.model)
@@ -84,18 +83,6 @@ class OpenAiBackend:
         """See Backend.close."""
         if self._http is not None:
             await self._http.close()
-
-
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """Reads a body of at most `limit` bytes: a broken server must not fill the memory."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in response.content.iter_chunked(65_536):
-        size += len(part)
-        if size > limit:
-            raise UpstreamError(Trouble.BROKEN, response.status, maybe_paid=True)
-        parts.append(part)
-    return b"".join(parts)
 
 
 async def _read_stream(response: aiohttp.ClientResponse, limit: int, on_text: OnText) -> dict[str, Any]:
@@ -115,7 +102,7 @@ async def _read_stream(response: aiohttp.ClientResponse, limit: int, on_text: On
         if data == b"[DONE]":
             ended = True
             break
-        event = _parse(data)
+        event = parse_json(data)
         if not isinstance(event, dict) or event.get("error"):
             raise UpstreamError(Trouble.SERVER, response.status, maybe_paid=True)
         whole = {name: event.get(name) or before for name, before in whole.items()}
@@ -137,10 +124,3 @@ async def _read_stream(response: aiohttp.ClientResponse, limit: int, on_text: On
     except TypeError:
         raise UpstreamError(Trouble.BROKEN, response.status, maybe_paid=True) from None
     return {**whole, "choices": [{"message": message, "finish_reason": finish}]}
-
-
-def _parse(raw: bytes) -> Any:
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
