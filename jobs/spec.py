@@ -121,6 +121,12 @@ class Phase(_Strict):
     batch_size: Annotated[int, Field(ge=0, le=4096)] = 0
 
 
+class SecondPhase(Phase):
+    """The training to read. It goes on from what the first one taught, and so takes smaller steps."""
+
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 5.0e-4
+
+
 class Lora(_Strict):
     """The adapter's form."""
 
@@ -145,9 +151,9 @@ class Training(_Strict):
     weigh_by: Literal["rows", "loss"] = "rows"
     answer_with_knowledge: bool = False
     processes: Annotated[int, Field(ge=1, le=64)] = 1
-    start_from: Literal["base", "general"] = "base"
+    start_from: Literal["base", "general"] = "general"
     general: Phase = Phase()
-    augmented: Phase = Phase()
+    augmented: SecondPhase = SecondPhase()
     lora: Lora = Lora()
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 8
     max_tokens_per_batch: Annotated[int, Field(ge=16, le=1_000_000)] = 512

@@ -26,6 +26,12 @@ def test_the_least_spec_gets_defaults_and_survives_a_round_trip() -> None:
     assert parse(spec.dump()) == spec
 
 
+def test_what_was_measured_best_is_the_default_and_a_phase_that_is_named_in_part_keeps_the_rest() -> None:
+    training = parse({**LEAST, "training": {"augmented": {"epochs": 3}}}).training
+    assert training.start_from == "general" and training.general.learning_rate == 1e-3
+    assert (training.augmented.epochs, training.augmented.learning_rate) == (3, 5e-4)
+
+
 @pytest.mark.parametrize(
     ("change", "place", "says"),
     [
