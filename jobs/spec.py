@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from method.conditions import CONDITIONS
 from method.methods import UnknownMethod, get_method
-from method.methods.base import ROUND_STAGES
+from method.methods.base import ROUND_STAGES, TRAINING_STAGES
 from services.common.errors import AlreadyExists, InvalidArgument, register_reason
 
 INVALID_SPEC = register_reason(
@@ -272,6 +272,14 @@ class RunSpec(_Strict):
     def validates(self) -> bool:
         """Whether rows are held out, and the rounds' students compared on them."""
         return "validate" in get_method(self.method).stages and (self.rounds > 1 or self.knowledge.utility.rows > 0)
+
+    def phase(self, stage: str) -> Phase:
+        """How a training stage of the method is to learn: the first one by training.general, a second one by training.augmented.
+
+        So a baseline whose only training is train-augmented learns as long and as fast as those that it is compared with.
+        """
+        first = next(name for name in get_method(self.method).stages if name in TRAINING_STAGES)
+        return self.training.general if stage == first else self.training.augmented
 
     def plan(self) -> list[tuple[str, int]]:
         """The stages with their rounds, in order; further rounds repeat what lies between diagnose and validate."""

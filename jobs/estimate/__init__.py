@@ -132,7 +132,7 @@ class _Reckoning:
         self._ask_teacher(stage, [prompts.rationale_messages(row) for row in self.train], self.rationale_tokens)
 
     def _train_general(self, stage: StageEstimate) -> None:
-        self._train(stage, self._general_rows(), self.spec.training.general)
+        self._train(stage, self._general_rows(), self.spec.phase("train-general"))
 
     def _diagnose(self, stage: StageEstimate) -> None:
         stage.rows = len(self.train)
@@ -163,7 +163,7 @@ class _Reckoning:
                 stage, [prompts.counterfactual_messages(row, self.entries) for row in asked], RATIONALE + FACT + ANSWER
             )
             changes = {r.id: Counterfactual(r.id, tuple(self.entries), self.rationales[r.id], r.answer) for r in asked}
-        self._train(stage, self._augmented_rows(recipe, changes), training.augmented)
+        self._train(stage, self._augmented_rows(recipe, changes), self.spec.phase("train-augmented"))
 
     def _validate(self, stage: StageEstimate) -> None:
         measured = min(len(self.train), self.spec.knowledge.utility.rows)

@@ -18,6 +18,7 @@ from jobs.context import Context
 from jobs.serving import search_request
 from jobs.stages.rationalize import rationales_of
 from jobs.stages.train_general import shape
+from jobs.utility import hard_of
 from method import mixtures, prompts
 from method.methods import get_method
 from method.mixtures import Counterfactual
@@ -25,7 +26,7 @@ from method.prompts import Row
 from services.common.errors import NesycdError
 
 # What these and the functions are: jobs/stages/__init__.py.
-USES_TEACHER, OWN, CODE = True, False, ("adapters.py", "training", "asking.py", "serving.py")
+USES_TEACHER, OWN, CODE = True, False, ("adapters.py", "training", "asking.py", "serving.py", "utility.py")
 
 
 def relevant(context: Context) -> dict[str, Any]:
@@ -34,11 +35,9 @@ def relevant(context: Context) -> dict[str, Any]:
     asked = {"model", "temperature", "max_tokens"} if recipe == "reader" else set()
     return {
         "seed": spec.seed, "student": spec.student.model_dump(mode="json"), "base_digest": base_model_digest(context),
-        "phase": asdict_of(spec.training.augmented), **shape(context),
+        "phase": asdict_of(spec.phase("train-augmented")), **shape(context),
         "recipe": recipe, "from_general": _starts_from_general(context),
         **spec.training.model_dump(mode="json", include=of_recipe.get(recipe, set())),
-        # How long an answer may be decides how much knowledge fits before the question.
-        "max_new_tokens": spec.evaluate.max_new_tokens,
         **spec.knowledge.model_dump(mode="json", include={"top_k", "mode", "kinds", "granularity", "for_training"}),
         "teacher": spec.teacher.model_dump(mode="json", include=asked),
     }  # fmt: skip
@@ -63,18 +62,16 @@ async def run(context: Context) -> dict[str, Any]:
     entries = {r["id"]: r["entries"] for r in context.folder.read_jsonl("retrieved.jsonl")}
     share = spec.training.counterfactual_share if recipe == "reader" else 0.0
     changes = await _counterfactuals(context, rows, rationales, entries, share) if share else {}
-    hard = []
-    if "diagnose" in context.inputs:
-        hard = [r["id"] for r in context.inputs["diagnose"].read_jsonl("responses.jsonl") if not r["correct"]]
+    # Each round trains anew: what was hard in an earlier one is learnt again, not forgotten.
     examples = mixtures.build_rows(
-        recipe, rows, rationales, entries=entries, hard_ids=hard, counterfactuals=changes,
+        recipe, rows, rationales, entries=entries, hard_ids=hard_of(context), counterfactuals=changes,
         weights=spec.training.weights.model_dump() if recipe == "paper" else None, weigh_by=spec.training.weigh_by,
         answer_with_knowledge=spec.training.answer_with_knowledge, counterfactual_fraction=share, seed=spec.seed,
         descriptions=spec.student.task_descriptions, fit=fitting(context, rows, rationales),
     )  # fmt: skip
     start = context.inputs["train-general"].local("adapter") if _starts_from_general(context) else None
     kinds = {kind: count for kind in mixtures.KINDS if (count := sum(e.kind == kind for e in examples))}
-    trained = train_adapter(context, examples, spec.training.augmented, start_adapter=start)
+    trained = train_adapter(context, examples, spec.phase("train-augmented"), start_adapter=start)
     return {"recipe": recipe, "counterfactuals": len(changes), "kinds": kinds, **trained}
 
 

@@ -26,7 +26,7 @@ def relevant(context: Context) -> dict[str, Any]:
         "student": context.spec.student.model_dump(mode="json"),
         "base_digest": base_model_digest(context),
         "recipe": get_method(context.spec.method).recipe("train-general"),
-        "phase": asdict_of(context.spec.training.general),
+        "phase": asdict_of(context.spec.phase("train-general")),
         **shape(context),
     }
 
@@ -52,7 +52,7 @@ def general_examples(context: Context, rows: Sequence[Row]) -> list[TrainingExam
 
 async def run(context: Context) -> dict[str, Any]:
     examples = general_examples(context, [item.row for item in rows_of(context, "train.jsonl")])
-    return train_adapter(context, examples, context.spec.training.general)
+    return train_adapter(context, examples, context.spec.phase("train-general"))
 
 
 async def settle(context: Context, manifest: dict[str, Any]) -> None:

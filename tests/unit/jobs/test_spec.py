@@ -8,6 +8,7 @@ import pytest
 from google.protobuf import json_format, struct_pb2
 
 from jobs.spec import check_run_id, parse
+from method.methods import TRAINING_STAGES, all_methods
 from services.common.errors import InvalidArgument
 
 LEAST: dict[str, Any] = {"name": "demo", "data": {"train": "train.jsonl", "test": "test.jsonl"}}
@@ -121,6 +122,13 @@ def test_every_method_ends_with_a_report() -> None:
 def test_a_bad_run_id_is_refused(run_id: str) -> None:
     with pytest.raises(InvalidArgument, match="run_id"):
         check_run_id(run_id)
+
+
+@pytest.mark.parametrize("method", all_methods())
+def test_the_first_training_of_every_method_is_the_general_phase_and_only_a_second_one_the_augmented(method: str) -> None:
+    spec = parse({**LEAST, "method": method, "data": {**LEAST["data"], "passages": "p.txt"}})
+    phases = [spec.phase(stage) for stage, _ in spec.plan() if stage in TRAINING_STAGES]
+    assert phases == [spec.training.general, spec.training.augmented][: len(phases)]
 
 
 @pytest.mark.parametrize("method", ["kard", "ka-ft"])
