@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs.training.settings import Example, TrainingError, TrainingSettings
@@ -25,8 +25,8 @@ class EncodedRow:
     Attributes:
         ids: Of prompt and completion.
         prompt_length: How many of them are the prompt's.
-        weight: How much the loss of its kind counts.
-        kind: Rows of one kind and weight have one mean loss; empty where no row of the training has a weight.
+        weight: By what the mean loss of its kind counts.
+        kind: Rows of one kind and weight have one mean loss; empty where the training weighs nothing: all have one.
     """
 
     ids: tuple[int, ...]
@@ -51,15 +51,18 @@ def encode_rows(
         max_length: Tokens a row may have; a longer one is left out whole: a cut question teaches wrong answers.
 
     Returns:
-        The rows, and the ids of those that are too long. Rows of weight 0 teach nothing and are left out too.
+        The rows, and the ids of those that are too long. Rows of weight 0 teach nothing and are left out too. Where some
+        have a weight, those without one have weight 1.
 
     Raises:
         TrainingError: A completion without tokens, or a weight that is no number from 0 up.
     """
     rows: list[EncodedRow] = []
     dropped: list[str] = []
+    weighs = any(getattr(example, "weight", None) is not None for example in examples)
     for example in examples:
-        weight = float(getattr(example, "weight", 1.0))
+        given = getattr(example, "weight", None)
+        weight = 1.0 if given is None else float(given)
         if not 0 <= weight < math.inf:
             raise TrainingError(f"row {example.row_id!r} has weight {weight}; it must be a number from 0 up")
         if weight == 0:
@@ -73,17 +76,15 @@ def encode_rows(
         if len(prompt) + len(completion) > max_length:
             dropped.append(example.row_id)
         else:
-            kind = str(getattr(example, "kind", ""))
+            kind = str(getattr(example, "kind", "")) if weighs else ""
             rows.append(EncodedRow((*prompt, *completion), len(prompt), weight, kind))
-    if all(row.weight == 1 for row in rows):
-        rows = [replace(row, kind="") for row in rows]
     return rows, tuple(dropped)
 
 
 def loss_divisors(rows: Sequence[EncodedRow]) -> dict[tuple[str, float], float]:
     """Returns by what the summed token losses of the rows of each (kind, weight) are divided to give a step's loss.
 
-    Where no row of the training has a weight, that is the mean over all completion tokens of the step. Else it is the sum
+    Where the training weighs nothing, that is the mean over all completion tokens of the step. Else it is the sum
     over kinds of weight times mean loss of the kind's completion tokens, as the papers write it (CasCoD, arXiv:2405.19842:
     0.3 of the rationales' loss and 0.7 of the answers'): an answer of three tokens is not lost beside a rationale of sixty.
 

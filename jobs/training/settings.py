@@ -32,7 +32,8 @@ class ProcessLost(RuntimeError):
 class Example(Protocol):
     """One training row (`method.mixtures.TrainingExample` is one).
 
-    It may have a `weight`, how much its kind counts in the loss (1 where it has none), and a `kind`; see `rows.loss_divisors`.
+    It may have a `weight`, by what the mean loss of its kind counts, and a `kind`; where no row has a weight (None, or no such
+    attribute), kinds do not matter. See `rows.loss_divisors`.
     """
 
     @property

@@ -53,10 +53,10 @@ def build_rows(
         entries: retrieved entries by row id (leave-one-out, own or none, as the caller retrieved them), best first.
         hard_ids: ids of the rows that the student failed: those with AD rows in the recipe "paper".
         counterfactuals: changed rows by row id, for the recipe "reader".
-        weights: how much the rows of a kind count, 1 each by default; 0 leaves a kind out. Kinds that the recipe does not
-            have are ignored. What a recipe weighs itself (CasCoD's 0.3 and 0.7) is multiplied.
+        weights: how much the rows of a kind count, 1 where it is not named; 0 leaves a kind out. Kinds that the recipe does
+            not have are ignored. What a recipe weighs itself (CasCoD's 0.3 and 0.7) is multiplied. None: as the recipe has it.
         weigh_by: "rows": 1.5 takes all rows of the kind and a seeded half of them again. "loss": each row is there once,
-            and its loss counts 1.5 times.
+            and the mean loss of its kind counts 1.5 times; so with 1 each, too, where the mean over all tokens would be another.
         answer_with_knowledge: whether the AP rows of the recipe "paper" carry the entries too.
         counterfactual_fraction: the part of all rows that a changed one replaces, 0 to 1; fewer where fewer are there.
         seed: of every choice and of the shuffle.
@@ -89,9 +89,10 @@ def build_rows(
         fit=fit,
     )
     examples = RECIPES[recipe](material)
-    if any(weight != 1 for weight in (weights or {}).values()):
-        weigh = _by_rows if weigh_by == "rows" else _by_loss
-        examples = weigh(examples, weights or {}, random.Random(f"{recipe}-weights:{seed}"))
+    if weights is not None and weigh_by == "loss":
+        examples = _by_loss(examples, weights)
+    elif any(weight != 1 for weight in (weights or {}).values()):
+        examples = _by_rows(examples, weights or {}, random.Random(f"{recipe}-weights:{seed}"))
     random.Random(f"{recipe}:{seed}").shuffle(examples)
     return examples
 
@@ -107,11 +108,9 @@ def _by_rows(
     return weighed
 
 
-def _by_loss(
-    examples: list[TrainingExample], weights: Mapping[str, float], rng: random.Random
-) -> list[TrainingExample]:
+def _by_loss(examples: list[TrainingExample], weights: Mapping[str, float]) -> list[TrainingExample]:
     return [
-        replace(example, weight=example.weight * weights.get(example.kind, 1))
+        replace(example, weight=(1.0 if example.weight is None else example.weight) * weights.get(example.kind, 1))
         for example in examples
         if weights.get(example.kind, 1) > 0
     ]

@@ -28,13 +28,21 @@ Fit = Callable[[str, Sequence[str]], Sequence[str]]
 
 @dataclass(frozen=True)
 class TrainingExample:
-    """One row of supervised fine-tuning; the loss covers the completion only, times the weight."""
+    """One row of supervised fine-tuning; the loss covers the completion only.
+
+    Attributes:
+        prompt: what the student reads.
+        completion: what it is to write.
+        row_id: of the question.
+        kind: see above.
+        weight: by what the mean loss of its kind counts; None: nothing is weighed, each token counts as any other.
+    """
 
     prompt: str
     completion: str
     row_id: str
     kind: Kind
-    weight: float = 1.0
+    weight: float | None = None
 
 
 @dataclass(frozen=True)
@@ -92,13 +100,13 @@ class Material:
             self._prompt(row, "answer", entries), prompts.answer_completion(row.answer), row.id, "AP"
         )
 
-    def explaining(self, row: Row, weight: float = 1.0) -> TrainingExample | None:
+    def explaining(self, row: Row, weight: float | None = None) -> TrainingExample | None:
         """R: the rationale alone; None where the teacher wrote the answer and no reasoning."""
         completion = prompts.rationale_completion(self.rationales[row.id])
         prompt = self._prompt(row, "cascade", ())
         return TrainingExample(prompt, completion, row.id, "R", weight) if completion else None
 
-    def concluding(self, row: Row, weight: float = 1.0) -> TrainingExample:
+    def concluding(self, row: Row, weight: float | None = None) -> TrainingExample:
         """A: the answer after the rationale."""
         prompt = prompts.cascade_prompt(self._prompt(row, "cascade", ()), self.rationales[row.id])
         return TrainingExample(prompt, prompts.cascade_completion(row.answer), row.id, "A", weight)

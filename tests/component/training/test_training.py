@@ -46,7 +46,7 @@ class WeighedRow(Row):
     """A row of a kind that has a weight."""
 
     kind: str
-    weight: float
+    weight: float | None
 
 
 WEIGHED = [
@@ -320,16 +320,17 @@ def losses(result: TrainingResult) -> list[float]:
     return [record["loss"] for record in result.history]
 
 
-def test_weights_of_one_give_the_bytes_that_no_weights_give(run):
+def test_rows_without_weights_give_the_bytes_that_rows_of_no_kind_give(run):
     plain, adapter = run("plain")
-    weighed, again = run(
-        "weighed", rows=[replace(row, weight=1.0, kind=kind) for row, kind in zip(WEIGHED, "RA" * 4, strict=True)]
-    )
-    assert (losses(weighed), again) == (losses(plain), adapter)
+    kinds, again = run("kinds", rows=[replace(row, weight=None) for row in WEIGHED])
+    assert (losses(kinds), again) == (losses(plain), adapter)
 
 
-def test_a_weighed_loss_is_the_sum_over_kinds_of_weight_times_mean_loss(run, base):
-    """CasCoD's objective, computed by hand with a new adapter: 0.3 of the rationales' mean loss and 0.7 of the answers'."""
+@pytest.mark.parametrize(("rationales", "answers"), [(0.3, 0.7), (1.0, 1.0)])
+def test_a_weighed_loss_is_the_sum_over_kinds_of_weight_times_mean_loss(rationales, answers, run, base):
+    """Computed by hand with a new adapter: CasCoD's objective, 0.3 of the rationales' mean loss and 0.7 of the answers'; and the
+    plain sum of the kinds' mean losses, which is not the mean over all tokens.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -341,10 +342,11 @@ def test_a_weighed_loss_is_the_sum_over_kinds_of_weight_times_mean_loss(run, bas
         with torch.no_grad():
             scores = model(torch.tensor([prompt + completion])).logits[0].log_softmax(-1)
         means[row.kind] += [-scores[len(prompt) - 1 + i, token].item() for i, token in enumerate(completion)]
-    by_hand = 0.3 * sum(means["R"]) / len(means["R"]) + 0.7 * sum(means["A"]) / len(means["A"])
+    by_hand = rationales * sum(means["R"]) / len(means["R"]) + answers * sum(means["A"]) / len(means["A"])
+    rows = [replace(row, weight={"R": rationales, "A": answers}[row.kind]) for row in WEIGHED]
     for name, budget in (("together", 500), ("apart", 1)):
         settings = replace(SETTINGS, batch_size=8, epochs=1, dropout=0, max_tokens_per_batch=budget)
-        assert losses(run(name, rows=WEIGHED, settings=settings)[0])[0] == pytest.approx(by_hand, abs=1e-5)
+        assert losses(run(name, rows=rows, settings=settings)[0])[0] == pytest.approx(by_hand, abs=1e-5)
 
 
 def test_a_checkpoint_of_other_weights_is_not_taken(run):

@@ -69,12 +69,16 @@ def test_more_rounds_folds_samples_and_weights_cost_what_they_repeat(store: Arti
     assert "training.max_length" in " ".join(short.notes)
 
 
-def test_the_only_training_of_a_baseline_is_reckoned_as_long_as_the_others_first(store: Artifacts, tmp_path: Path) -> None:
+def test_the_only_training_of_a_baseline_is_reckoned_as_long_as_the_others_first(
+    store: Artifacts, tmp_path: Path
+) -> None:
     (tmp_path / "passages.txt").write_text("A mite has 8 legs.\n")
     training = {"general": {"epochs": 3, "batch_size": 16}, "augmented": {"epochs": 1}}
     data = {"train": str(FAMILIES / "train.jsonl"), "test": str(FAMILIES / "test.jsonl"), "passages": str(tmp_path / "passages.txt")}  # fmt: skip
     made = reckoned(store, method="kard", data=data, training=training)
-    assert stage(made, "train-augmented").steps == stage(reckoned(store, training=training), "train-general").steps == 75
+    assert (
+        stage(made, "train-augmented").steps == stage(reckoned(store, training=training), "train-general").steps == 75
+    )
 
 
 def test_data_that_is_missing_or_wrong_is_told_as_by_a_run(store: Artifacts, tmp_path: Path) -> None:

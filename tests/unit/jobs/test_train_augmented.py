@@ -47,8 +47,12 @@ def folder(artifacts: Artifacts, stage: str, number: int = 1, **files: list[dict
 def context(artifacts: Artifacts, spec: dict[str, Any], **rounds: StageFolder) -> Any:
     """As much of a stage's context as it needs, its rows' entries retrieved already."""
     prepare = folder(artifacts, "prepare", train=ROWS)
-    reasons = folder(artifacts, "rationalize", rationales=[{"id": row["id"], "rationale": "One counts."} for row in ROWS])
-    retrieved = folder(artifacts, "train-augmented", retrieved=[{"id": row["id"], "entries": ["It is 5."]} for row in ROWS])
+    reasons = folder(
+        artifacts, "rationalize", rationales=[{"id": row["id"], "rationale": "One counts."} for row in ROWS]
+    )
+    retrieved = folder(
+        artifacts, "train-augmented", retrieved=[{"id": row["id"], "entries": ["It is 5."]} for row in ROWS]
+    )
     return SimpleNamespace(
         spec=parse({**SPEC, **spec}), artifacts=artifacts, folder=retrieved,
         inputs={"prepare": prepare, "rationalize": reasons}, rounds={("diagnose", int(key[1:])): made for key, made in rounds.items()},

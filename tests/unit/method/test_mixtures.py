@@ -95,7 +95,7 @@ def test_cascod_weighs_rationale_and_answer_by_their_loss() -> None:
     assert {(e.kind, e.weight) for e in build_rows("cascod", ROWS, RATIONALES)} == {("R", 0.3), ("A", 0.7)}
     twice = build_rows("cascod", ROWS, RATIONALES, weights={"A": 2}, weigh_by="loss")
     assert {(e.kind, e.weight) for e in twice} == {("R", 0.3), ("A", 1.4)}
-    assert all(e.weight == 1 for e in build_rows("paper", ROWS, RATIONALES, entries=ENTRIES, hard_ids={"r1"}))
+    assert all(e.weight is None for e in build_rows("paper", ROWS, RATIONALES, entries=ENTRIES, hard_ids={"r1"}))
 
 
 def test_a_rationale_of_the_answer_alone_is_nothing_to_learn_to_write() -> None:
@@ -114,7 +114,8 @@ def test_weights_are_realised_by_mixing_rows() -> None:
     weights = {"AD": 1.5, "DC": 2, "AP": 0}
     examples = build_rows("paper", ROWS, RATIONALES, entries=ENTRIES, hard_ids={"r1", "r2"}, weights=weights)
     assert kinds(examples) == {"AD": 3, "DC": 16}
-    assert {e.weight for e in examples} == {1.0}
+    assert {e.weight for e in examples} == {None}
+    assert {e.weight for e in build_rows("paper", ROWS, RATIONALES, weights={"AD": 1, "DC": 1, "AP": 1})} == {None}
 
 
 def test_weights_of_the_loss_leave_each_row_once() -> None:
@@ -124,6 +125,19 @@ def test_weights_of_the_loss_leave_each_row_once() -> None:
     )  # fmt: skip
     assert kinds(examples) == {"AD": 2, "DC": 8}
     assert {(e.kind, e.weight) for e in examples} == {("AD", 1.5), ("DC", 2.0)}
+
+
+def test_weights_of_one_are_weights_of_the_loss_where_these_are_asked_for() -> None:
+    examples = build_rows(
+        "paper",
+        ROWS,
+        RATIONALES,
+        entries=ENTRIES,
+        hard_ids={"r1"},
+        weights={"AD": 1, "DC": 1, "AP": 1},
+        weigh_by="loss",
+    )
+    assert {(e.kind, e.weight) for e in examples} == {("AD", 1.0), ("DC", 1.0), ("AP", 1.0)}
 
 
 def test_errors_only_are_the_hard_rows_with_their_knowledge() -> None:
