@@ -369,9 +369,12 @@ def _with_settings(spec: dict[str, Any]) -> dict[str, Any]:
         *path, last = name.split(".")
         place = spec
         for part in path:
-            inner = place.get(part)
-            place[part] = place = dict(inner) if isinstance(inner, Mapping) else {}
-        place[last] = value
+            inner = place.get(part, {})
+            if not isinstance(inner, Mapping):
+                break  # told by the validation too
+            place[part] = place = dict(inner)
+        else:
+            place[last] = value
     return spec
 
 

@@ -46,6 +46,13 @@ def test_what_was_measured_best_is_the_default_and_a_phase_that_is_named_in_part
         ({"method": "magic"}, "spec.method", "use one of"),
         ({"data": {"train": "x"}}, "spec.data.test", "missing"),
         ({"data": "x"}, "spec.data", "must be a mapping of fields, not 'x'"),
+        ({"method": "nesycd-paper", "training": 5}, "spec.training", "must be a mapping of fields, not 5"),
+        (
+            {"method": "nesycd-no-ap", "training": {"weights": [1]}},
+            "spec.training.weights",
+            "must be a mapping of fields",
+        ),
+        ({"method": "nesycd-k1", "knowledge": None}, "spec.knowledge", "must be a mapping of fields, not None"),
         ({"knowledge": {"mode": "bm26"}}, "spec.knowledge.mode", "'bm25'"),
         ({"evaluate": {"conditions": ["general", "general"]}}, "spec.evaluate.conditions", "twice"),
         ({"training": {"warmup": 1}}, "spec.training.warmup", "less than 1"),
@@ -125,7 +132,9 @@ def test_a_bad_run_id_is_refused(run_id: str) -> None:
 
 
 @pytest.mark.parametrize("method", all_methods())
-def test_the_first_training_of_every_method_is_the_general_phase_and_only_a_second_one_the_augmented(method: str) -> None:
+def test_the_first_training_of_every_method_is_the_general_phase_and_only_a_second_one_the_augmented(
+    method: str,
+) -> None:
     spec = parse({**LEAST, "method": method, "data": {**LEAST["data"], "passages": "p.txt"}})
     phases = [spec.phase(stage) for stage, _ in spec.plan() if stage in TRAINING_STAGES]
     assert phases == [spec.training.general, spec.training.augmented][: len(phases)]
