@@ -58,7 +58,9 @@ def seeds_of(text: str, spec: Mapping[str, Any]) -> list[int]:
 
 
 def for_method(spec: Mapping[str, Any], method: Method) -> dict[str, Any]:
-    """The spec with another method, without what that method does not know: a recipe, rounds, conditions.
+    """The spec with another method, without what that method does not know: a recipe, conditions.
+
+    Rounds stay: they decide, as the spec has them, which rows are held out, whatever the method.
 
     Args:
         spec: As it was read; it may hold mistakes, which the runs service tells.
@@ -68,8 +70,6 @@ def for_method(spec: Mapping[str, Any], method: Method) -> dict[str, Any]:
     made["method"] = method.name
     if part(made, "training").get("recipe", "") not in ("", *method.recipes.get("train-augmented", ())):
         made["training"].pop("recipe")
-    if not method.rounds:
-        made.pop("rounds", None)
     wanted = part(made, "evaluate").get("conditions")
     if isinstance(wanted, list) and wanted:
         kept = [condition for condition in wanted if condition in method.conditions]

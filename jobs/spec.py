@@ -209,8 +209,6 @@ class RunSpec(_Strict):
             method = get_method(self.method)
         except UnknownMethod as error:
             raise ValueError(f"method: {error}") from None
-        if self.rounds > 1 and not method.rounds:
-            raise ValueError(f"rounds: method {method.name} has one round only")
         if {"rationalize", "train-general", "train-augmented"} & set(method.stages) and not self.data.train:
             raise ValueError(f"data.train: method {method.name} needs training rows")
         if self.rounds > 1 and not self.data.held_out:
@@ -269,9 +267,12 @@ class RunSpec(_Strict):
         return [name for name in CONDITIONS if name in wanted]
 
     @property
-    def validates(self) -> bool:
-        """Whether rows are held out, and the rounds' students compared on them."""
-        return "validate" in get_method(self.method).stages and (self.rounds > 1 or self.knowledge.utility.rows > 0)
+    def holds_out(self) -> bool:
+        """Whether training rows are set aside, on which rounds are compared.
+
+        The method has no say: all methods of one spec train on the same rows, and share what they make of them.
+        """
+        return self.rounds > 1 or self.knowledge.utility.rows > 0
 
     def phase(self, stage: str) -> Phase:
         """How a training stage of the method is to learn: the first one by training.general, a second one by training.augmented.
@@ -283,12 +284,14 @@ class RunSpec(_Strict):
 
     def plan(self) -> list[tuple[str, int]]:
         """The stages with their rounds, in order; further rounds repeat what lies between diagnose and validate."""
-        stages = [stage for stage in get_method(self.method).stages if stage != "validate" or self.validates]
+        method = get_method(self.method)
+        most = self.rounds if method.rounds else 1
+        stages = [stage for stage in method.stages if stage != "validate" or self.holds_out]
         again = [stage for stage in ROUND_STAGES if stage in stages]
         before = [stage for stage in stages if stage not in (*again, "evaluate", "publish")]
-        rounds = [(stage, number) for number in range(1, self.rounds + 1) for stage in again]
+        rounds = [(stage, number) for number in range(1, most + 1) for stage in again]
         # Every run ends with a report, also of a method that has nothing to publish.
-        return [*((s, 1) for s in before), *rounds, ("evaluate", self.rounds), ("publish", self.rounds)]
+        return [*((s, 1) for s in before), *rounds, ("evaluate", most), ("publish", most)]
 
     def dump(self) -> dict[str, Any]:
         """The spec as JSON values, defaults filled in."""

@@ -93,7 +93,7 @@ class _Reckoning:
     def __init__(self, spec: RunSpec, artifacts: Artifacts, prices: Prices) -> None:
         self.spec, self.method = spec, get_method(spec.method)
         self.made = Estimate(spec.dump())
-        share = spec.data.held_out if spec.validates else 0.0
+        share = spec.data.held_out if spec.holds_out else 0.0
         train, self.held_out = set_aside(load_rows(spec.data, "train"), share, spec.seed)
         self.train = [item.row for item in train]
         self.test = [item.row for item in load_rows(spec.data, "test")]
@@ -289,5 +289,5 @@ class _Reckoning:
             notes.append(
                 f"Assumed: the student fails {HARD:.0%} of its training rows, half as many in each further round."
             )
-        if self.spec.rounds > 1:
+        if any(stage.round > 1 for stage in self.made.stages):
             notes.append("All rounds are counted; fewer are done where one gains less than least_gain.")

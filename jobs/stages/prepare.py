@@ -47,7 +47,7 @@ def relevant(context: Context) -> dict[str, Any]:
         # Methods of one spec share these rows, whichever of them train.
         "data": {name: _digest(load_rows(spec.data, name)) for name in ("train", "test")},
         "expert": [[PurePosixPath(path).suffix, hashlib.sha256(content).hexdigest()] for path, content in expert.items()],
-        "held_out": [spec.data.held_out, spec.seed] if spec.validates else [],
+        "held_out": [spec.data.held_out, spec.seed] if spec.holds_out else [],
     }  # fmt: skip
 
 
@@ -63,7 +63,7 @@ async def run(context: Context) -> dict[str, Any]:
         context.folder.write(expert, content)
     asked = {_plain(item) for item in parts["train"]}
     shared = sum(_plain(item) in asked for item in parts["test"])
-    if context.spec.validates:
+    if context.spec.holds_out:
         parts["train"], parts["held_out"] = set_aside(parts["train"], context.spec.data.held_out, context.spec.seed)
     for name, items in parts.items():
         context.folder.write(f"{name}.jsonl", write_jsonl(item.dump() for item in items))

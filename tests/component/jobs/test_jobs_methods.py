@@ -8,6 +8,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.component.jobs.conftest import World
 from tests.tiny import make_tiny_model
 
@@ -91,6 +93,28 @@ def test_methods_of_one_spec_share_what_they_have_in_common_and_the_teacher_is_a
     imports = [content for options, content in world.house.called("ImportEntries") if options.author == "passages"]
     assert [content.count(b"\n") for content in imports] == [2]
     assert Path(world.run("kard").report_uri.removeprefix("file://")).exists()
+
+
+@pytest.mark.parametrize("further", [{"rounds": 2}, {"knowledge": {"utility": {"rows": 2}}}], ids=["rounds", "utility"])
+def test_methods_of_one_spec_share_as_much_where_rows_are_held_out(further: dict[str, Any], world: World) -> None:
+    make_tiny_model(world.folder / "artifacts" / "models" / "tiny")
+    corpus = world.folder / "corpus.txt"
+    corpus.write_text("It is 5.\n\nIt is not 6.\n")
+    data = {"train": world.data(8, "t"), "test": world.data(3), "passages": str(corpus), "held_out": 0.25}
+    world.worker()
+    reused: dict[str, list[str]] = {}
+    for method in ("nesycd", "std-cot", "kard", "zero-shot"):
+        world.submit(method, method=method, data=data, least_gain=0.0, **further, **SMALL)
+        record = world.wait_over(method, patience=120)
+        reused[method] = [stage.name for stage in record.stages if stage.reused]
+    begun = ["prepare", "rationalize", "train-general"]
+    assert reused == {"nesycd": [], "std-cot": begun, "kard": begun[:2], "zero-shot": begun[:1]}
+    held_out = {row["id"] for row in stage_file(world, "nesycd", "prepare", 1, "held_out.jsonl")}
+    assert len(held_out) == 2
+    for run, stage in (("std-cot", "train-general"), ("kard", "train-augmented")):
+        assert {row["row_id"] for row in stage_file(world, run, stage, 1, "rows.jsonl")} == {
+            f"t{i}" for i in range(8)
+        } - held_out
 
 
 def test_a_corpus_is_not_imported_over_what_people_made_of_its_passages(world: World) -> None:

@@ -107,7 +107,6 @@ ERRORS = [
     ({"knowledge": {"mode": "dense"}}, None),
     ({"method": "std-cot", "evaluate": {"conditions": ["augmented"]}}, None),
     ({"evaluate": {"samples": 3}}, None),
-    ({"rounds": 2, "method": "kard"}, None),
     ({"evaluate": {"conditions": ["general", "general"]}}, None),
 ]
 

@@ -56,7 +56,6 @@ def test_what_was_measured_best_is_the_default_and_a_phase_that_is_named_in_part
         ({"knowledge": {"mode": "bm26"}}, "spec.knowledge.mode", "'bm25'"),
         ({"evaluate": {"conditions": ["general", "general"]}}, "spec.evaluate.conditions", "twice"),
         ({"training": {"warmup": 1}}, "spec.training.warmup", "less than 1"),
-        ({"method": "std-cot", "rounds": 2}, "spec.rounds", "one round only"),
         ({"student": {"base_model": "../x"}}, "spec.student.base_model", "not valid"),
     ],
 )
@@ -85,6 +84,18 @@ def test_rounds_repeat_from_diagnose_and_each_ends_with_a_validation() -> None:
         "prepare 1", "rationalize 1", "train-general 1", "diagnose 1", "extract 1", "train-augmented 1", "validate 1",
         "diagnose 2", "extract 2", "train-augmented 2", "validate 2", "evaluate 2", "publish 2",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", all_methods())
+@pytest.mark.parametrize("change", [{}, {"rounds": 2}, {"knowledge": {"utility": {"rows": 50}}}])
+def test_the_spec_alone_decides_whether_rows_are_held_out_and_a_method_without_rounds_has_one(
+    change: dict[str, Any], method: str
+) -> None:
+    spec = parse({**LEAST, **change, "method": method, "data": {**LEAST["data"], "passages": "p.txt"}})
+    assert spec.holds_out == bool(change)
+    assert {number for _, number in spec.plan()} == (
+        {1, 2} if all_methods()[method].rounds and "rounds" in change else {1}
+    )
 
 
 def test_nothing_is_validated_where_there_is_one_round_and_no_entry_is_measured() -> None:
