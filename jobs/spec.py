@@ -176,7 +176,8 @@ class Evaluate(_Strict):
     sample_top_k: Annotated[int, Field(ge=0, le=1000)] = 0
     samples: Annotated[int, Field(ge=1, le=32)] = 1
     demonstrations: Annotated[int, Field(ge=1, le=16)] = 3
-    max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 80
+    # The student writes no longer answers; a rationale that is cut off before its answer counts as wrong.
+    max_new_tokens: Annotated[int, Field(ge=1, le=2048)] = 256
     edited_rows: Annotated[int, Field(ge=0, le=100_000)] = 60
 
 

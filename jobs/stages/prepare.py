@@ -34,10 +34,17 @@ BASE_MODEL_NOT_SERVED = register_reason(
     "Serve it (`nesycd up --base-model NAME`, or NESYCD_STUDENT_BASE_MODEL), or correct student.base_model; then resume the run.",
 )
 
+CONTEXT_TOO_SHORT = register_reason(
+    "CONTEXT_TOO_SHORT",
+    "The base model's context is too short for answers as long as the run spec lets them be: they may take half of it.",
+    "Lower evaluate.max_new_tokens to what the message names, or take a base model with a longer context.",
+)
+
 
 def relevant(context: Context) -> dict[str, Any]:
     spec = context.spec
     # What is wrong is told before anything is written or paid.
+    _check_context(context)
     if "passages" in get_method(spec.method).stages:
         passages.parse(read_file(spec.data.passages, "passages"), spec.data.passages)
     if any(stage.startswith("train-") for stage in get_method(spec.method).stages):
@@ -125,6 +132,24 @@ def set_aside(items: Sequence[DataRow], share: float, seed: int) -> tuple[list[D
 
 def _plain(item: DataRow) -> str:
     return " ".join(item.row.question.split()).casefold()
+
+
+def _check_context(context: Context) -> None:
+    """What the student would refuse when it is asked, which is after the teacher was paid.
+
+    Raises:
+        FailedPrecondition: Reason CONTEXT_TOO_SHORT.
+    """
+    name, wanted = context.spec.student.base_model, context.spec.evaluate.max_new_tokens
+    config = context.artifacts.read_json("models", name, "config.json")
+    length = config.get("max_position_embeddings") if isinstance(config, dict) else None
+    if isinstance(length, int) and wanted > length // 2:  # a model that is elsewhere, or does not tell, is asked later
+        raise FailedPrecondition(
+            f"evaluate.max_new_tokens is {wanted}, but {name} has a context of {length} tokens and answers may take half of it: "
+            f"set it to {length // 2} at most, or take another student.base_model",
+            reason=CONTEXT_TOO_SHORT,
+            subject="evaluate.max_new_tokens",
+        )
 
 
 async def _check_served(context: Context) -> None:

@@ -1,4 +1,4 @@
-"""What prepare stores is what it said that it read, and it reads no more than fits."""
+"""Stage prepare: what it refuses before anything is paid, and what its output depends on."""
 
 from __future__ import annotations
 
@@ -9,47 +9,58 @@ from typing import Any
 
 import pytest
 
-from jobs.artifacts import Artifacts, StageFolder
+from jobs.artifacts import Artifacts, write_jsonl
 from jobs.spec import parse
-from jobs.stages import passages, prepare
-from services.common.errors import InvalidArgument
+from jobs.stages import prepare
+from method.methods import all_methods
+from services.common.errors import FailedPrecondition
+
+ROWS = [{"id": f"r{i}", "task": "count", "question": f"How many {i}?", "answer": "5"} for i in range(10)]
 
 
-def row(number: int) -> str:
-    return json.dumps({"id": f"r{number}", "task": "count", "question": f"How many {number}?", "answer": "5"}) + "\n"
+@pytest.fixture
+def context(tmp_path: Path) -> Any:
+    """Makes as much of a stage's context as it needs."""
+    rows, passages = tmp_path / "rows.jsonl", tmp_path / "passages.txt"
+    rows.write_bytes(write_jsonl(ROWS))
+    passages.write_text("A mite has 8 legs.\n")
+    data = {"train": str(rows), "test": str(rows), "passages": str(passages)}
+
+    def make(**spec: Any) -> Any:
+        made = parse({"name": "x", "data": data, "student": {"base_model": "small"}, **spec})
+        return SimpleNamespace(spec=made, artifacts=Artifacts(str(tmp_path / "artifacts")))
+
+    return make
 
 
-def test_a_file_without_an_end_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "MAX_BYTES", 100)
-    (tmp_path / "most").write_bytes(b"x" * 100)
-    assert len(prepare.read_file(str(tmp_path / "most"), "train")) == 100
-    with pytest.raises(InvalidArgument, match="/dev/zero: the file is larger than 2 GiB"):
-        prepare.read_file("/dev/zero", "train")
+def model(context: Any, **config: Any) -> None:
+    context.artifacts.write(json.dumps(config).encode(), "models", "small", "config.json")
 
 
-@pytest.mark.parametrize(
-    ("stage", "field", "before", "after"),
-    [
-        (prepare, "train", row(1), row(2)),
-        (prepare, "test", row(1), row(2)),
-        (prepare, "expert", '{"text": "It is 5."}', '{"text": "It is 6."}'),
-        (passages, "passages", "It is 5.", "It is 6."),
-    ],
-)
-async def test_a_file_that_is_edited_while_it_is_read_is_not_stored_as_the_one_that_it_was(
-    tmp_path: Path, stage: Any, field: str, before: str, after: str
+@pytest.mark.parametrize("method", ["zero-shot", "nesycd"])
+def test_answers_that_the_student_would_refuse_to_write_are_told_before_anything_is_paid(
+    context: Any, method: str
 ) -> None:
-    files = {"train": row(1), "test": row(2), field: before}
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    spec = {"name": "r", "method": "zero-shot", "data": {name: str(tmp_path / name) for name in files}}
-    folder = StageFolder(Artifacts(str(tmp_path / "store")), "prepare", "d")
-    context: Any = SimpleNamespace(spec=parse(spec), folder=folder)
-    context.relevant = stage.relevant(context)
-    (tmp_path / field).write_text(after)
-    with pytest.raises(prepare.DataChanged, match=f"data.{field}: the file was changed"):
-        await stage.run(context)
-    assert folder.files() == []
-    context.relevant = stage.relevant(context)  # as the next attempt does
-    await stage.run(context)
-    assert folder.files()
+    made = context(method=method, evaluate={"max_new_tokens": 300})
+    model(made, max_position_embeddings=512)
+    with pytest.raises(
+        FailedPrecondition, match=r"max_new_tokens is 300, but small .* 512 tokens .* set it to 256"
+    ) as told:
+        prepare.relevant(made)
+    assert told.value.reason == "CONTEXT_TOO_SHORT"
+    prepare.relevant(context(method=method, evaluate={"max_new_tokens": 256}))
+
+
+def test_a_model_that_is_elsewhere_or_does_not_tell_its_context_is_not_judged(context: Any) -> None:
+    made = context(method="zero-shot", evaluate={"max_new_tokens": 2048})
+    prepare.relevant(made)
+    model(made)
+    prepare.relevant(made)
+
+
+@pytest.mark.parametrize("further", [{}, {"rounds": 3}, {"knowledge": {"utility": {"rows": 5}}}])
+def test_all_methods_of_one_spec_have_the_same_rows_whatever_is_held_out(context: Any, further: dict[str, Any]) -> None:
+    model(context(), max_position_embeddings=512)
+    made = [prepare.relevant(context(method=method, **further)) for method in all_methods()]
+    assert all(one == made[0] for one in made)
+    assert bool(made[0]["held_out"]) == bool(further)

@@ -55,6 +55,7 @@ def test_what_was_measured_best_is_the_default_and_a_phase_that_is_named_in_part
         ({"method": "nesycd-k1", "knowledge": None}, "spec.knowledge", "must be a mapping of fields, not None"),
         ({"knowledge": {"mode": "bm26"}}, "spec.knowledge.mode", "'bm25'"),
         ({"evaluate": {"conditions": ["general", "general"]}}, "spec.evaluate.conditions", "twice"),
+        ({"evaluate": {"max_new_tokens": 2049}}, "spec.evaluate.max_new_tokens", "less than or equal to 2048"),
         ({"training": {"warmup": 1}}, "spec.training.warmup", "less than 1"),
         ({"student": {"base_model": "../x"}}, "spec.student.base_model", "not valid"),
     ],
