@@ -5,16 +5,21 @@ Output: ``rationales.jsonl`` {id, rationale, answer, call, usage}, ``rejected.js
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from nesycd.teacher.v1 import GenerateResponse
 
 from jobs.asking import TEACHER_SHARD, ask_teacher, rows_of, teacher_request
 from jobs.context import Context
+from jobs.estimate.token_count import token_count
 from method import prompts
 from method.answers import split_rationale
 from method.scoring import is_correct
 from services.common.errors import FailedPrecondition, NesycdError, register_reason
+from services.common.logs import get_logger
+
+log = get_logger("nesycd.rationalize")
 
 # What these and the functions are: jobs/stages/__init__.py.
 USES_TEACHER, OWN, CODE = True, False, ("asking.py",)
@@ -24,6 +29,9 @@ NO_RATIONALES = register_reason(
     "The teacher gave no rationale with a right answer for any training row.",
     "Look at rejected.jsonl of the stage: the teacher may be too weak, cut off, or not the model that was meant.",
 )
+
+_FEW = 0.05
+"""Share of the rationales that may be longer than an answer without a word about it."""
 
 
 def relevant(context: Context) -> dict[str, Any]:
@@ -75,7 +83,33 @@ async def run(context: Context) -> dict[str, Any]:
 async def settle(context: Context, manifest: dict[str, Any]) -> None:
     total = manifest["accepted"] + manifest["rejected"]
     note = f"{manifest['accepted']} of {total} rationales are right"
+    if warning := _cut_off(context):
+        log.warning(
+            "answers_cut_off", run=context.run_id, max_new_tokens=context.spec.evaluate.max_new_tokens, why=warning
+        )
+        note += f"; {warning}"
     context.progress(total, total, note=note, force=True)
+
+
+def _cut_off(context: Context) -> str:
+    """What is wrong, and what to do, where many rationales are longer than the student's answers may be; "" where few are.
+
+    A student that is cut off before its answer is wrong: nearly every row would be a hard case, and the teacher paid for it.
+    """
+    most = context.spec.evaluate.max_new_tokens
+    good = context.folder.read_jsonl("rationales.jsonl")
+    texts = [prompts.student_completion(record["rationale"], record["answer"]) for record in good]
+    tokens = token_count(context.artifacts, context.spec.student.base_model, texts)
+    lengths = sorted(tokens.of([text]) for text in texts)
+    longer = sum(length > most for length in lengths)
+    if longer <= _FEW * len(lengths):
+        return ""
+    enough = lengths[math.ceil((1 - _FEW) * len(lengths)) - 1]
+    return (
+        f"about {longer / len(lengths):.0%} are longer than an answer may be (evaluate.max_new_tokens: {most}), "
+        f"so that the student is cut off before it answers: cancel the run and submit it anew with {math.ceil(1.1 * enough)}; "
+        "no rationale is paid again"
+    )
 
 
 def rationales_of(context: Context) -> dict[str, str]:
