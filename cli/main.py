@@ -24,6 +24,7 @@ from cli.plan import plan
 from cli.problems import Group, Problem
 from cli.specs import load_spec, run_name, to_struct
 from cli.stack import Options, Stack
+from jobs.spec_notes import notes
 
 out = Console()
 err = Console(stderr=True)
@@ -137,12 +138,15 @@ def status(json_output: bool) -> None:
 @click.argument("spec_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--id", "run_id", default="", help="Id of the run; one is made where none is given.")
 @click.option("--detach", is_flag=True, help="Return when it is submitted.")
-@click.option("--check", is_flag=True, help="Only check the spec.")
+@click.option("--check", is_flag=True, help="Only check the spec, and say what of it has no effect.")
 @as_json
 def run(spec_file: Path, run_id: str, detach: bool, check: bool, json_output: bool) -> None:
     """Submit a run described by SPEC_FILE, and watch it."""
-    spec = to_struct(load_spec(spec_file), spec_file)
+    given = load_spec(spec_file)
+    spec = to_struct(given, spec_file)
     made = client.call("runs", "CreateRun", CreateRunRequest(spec=spec, run_id=run_id, validate_only=check)).run
+    for note in notes(given):
+        err.print(note, highlight=False, markup=False, soft_wrap=True)
     if check:
         click.echo(json_format.MessageToJson(made.spec) if json_output else f"{spec_file} is a valid run spec.")
         return

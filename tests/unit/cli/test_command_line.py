@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 from click.testing import CliRunner, Result
+from nesycd.runs.v1 import CreateRunResponse, Run
 
 from cli import knowledge, stack
 from cli.knowledge import files, names, options
@@ -48,6 +49,19 @@ def test_where_nothing_was_started_each_command_says_how_to_start(home: Path, ar
     result = invoke(*arguments)
     assert result.exit_code == 1
     assert "run `nesycd up`" in result.output and str(home) in result.output
+
+
+def test_a_check_says_what_of_a_valid_spec_has_no_effect_and_keeps_it_out_of_the_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = CreateRunResponse(run=Run(name="runs/x"))
+    monkeypatch.setattr("cli.main.client.call", lambda *_: made)
+    file = tmp_path / "spec.yaml"
+    file.write_text("{name: x, data: {train: a, test: b}, evaluate: {top_p: 0.5}}")
+    result = invoke("run", str(file), "--check")
+    assert result.exit_code == 0 and "is a valid run spec" in result.stdout
+    assert "evaluate.top_p has no effect: evaluate.temperature is 0" in result.stderr
+    assert json.loads(invoke("run", str(file), "--check", "--json").stdout) == {}
 
 
 def test_status_and_down_where_nothing_was_started(home: Path) -> None:
