@@ -26,6 +26,8 @@ from services.common.errors import NesycdError
 TEACHER_SHARD = 32
 STUDENT_CHUNK = 48
 """Rows that the student is asked together. Fixed and aligned: which rows share a batch decides the last bits of an answer."""
+_FEW_CUT_OFF = 0.03
+"""Up to this share of answers that were cut off a note does not tell it: some students talk on at any length."""
 _USAGE_SECONDS = 5.0
 _STRETCH = 128
 """Shards that are asked for in one stream: their requests are in memory together."""
@@ -187,7 +189,7 @@ async def ask_student(
         note: For people.
 
     Returns:
-        One record a row, in order: id, task, question, gold, answer, text, correct, entries, tokens, and the row's attributes.
+        One record a row, in order: id, task, question, gold, answer, text, correct, entries, tokens, truncated, and the row's attributes.
     """
     chunks = context.folder.journal(journal, STUDENT_CHUNK)
     total = first + len(rows) if total is None else total
@@ -231,7 +233,7 @@ def _answer(result: Any, row: prompts.Row, expected: str) -> dict[str, Any]:
             raise error
         return record | {
             "answer": None, "text": "", "correct": False, "entries": [], "prompt_tokens": 0, "completion_tokens": 0,
-            "error": {"reason": error.reason, "message": error.message},
+            "truncated": False, "error": {"reason": error.reason, "message": error.message},
         }  # fmt: skip
     said = result.response
     answer = said.answer or None
@@ -244,7 +246,19 @@ def _answer(result: Any, row: prompts.Row, expected: str) -> dict[str, Any]:
         "entries": [{"name": e.name, "text": e.text} for e in said.entries],
         "prompt_tokens": said.prompt_tokens,
         "completion_tokens": said.completion_tokens,
+        "truncated": said.truncated,
     }
+
+
+def cut_off(shares: Mapping[str, float], most: int) -> str:
+    """What a stage's note says of answers that were cut off; "" where they are few.
+
+    Args:
+        shares: The share of such answers, by what was asked.
+        most: `evaluate.max_new_tokens`.
+    """
+    many = [f"{share:.0%} of {what}" for what, share in shares.items() if share > _FEW_CUT_OFF]
+    return f"cut off at evaluate.max_new_tokens = {most}: {', '.join(many)}; raise it" if many else ""
 
 
 async def in_parallel(work: Iterable[Callable[[], Awaitable[None]]], limit: int) -> None:

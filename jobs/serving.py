@@ -74,6 +74,15 @@ def greedy(context: Context) -> Decoding:
     return Decoding(max_new_tokens=context.spec.evaluate.max_new_tokens)
 
 
+def as_diagnosed(context: Context, sample: int) -> Decoding:
+    """As the stage diagnose asks: greedy, or one of several samples, drawn as in the paper."""
+    decoding = greedy(context)
+    if context.spec.diagnose.samples > 1:
+        decoding.temperature, decoding.top_p, decoding.top_k = 0.6, 0.9, 50
+        decoding.seed = context.spec.seed * 1000 + sample
+    return decoding
+
+
 def as_evaluated(context: Context, sample: int = 0) -> Decoding:
     """As the spec's evaluation says: greedy, or one of several samples."""
     evaluate = context.spec.evaluate

@@ -14,18 +14,16 @@ from contextlib import suppress
 from typing import Any
 
 from jobs.adapters import asdict_of, base_model_digest, load_adapter, offer_adapter, train_adapter, withdraw_adapter
-from jobs.asking import ask_student, rows_of, shuffled
+from jobs.asking import ask_student, cut_off, rows_of, shuffled
 from jobs.context import Context, HandBack, LeaseLost
 from jobs.rows import DataRow
-from jobs.serving import greedy, request_for, retrieval
+from jobs.serving import as_diagnosed, request_for, retrieval
 from jobs.stages.train_general import general_examples, shape
 from method.methods import get_method
 from services.common.errors import NesycdError
 
 # What these and the functions are: jobs/stages/__init__.py.
 USES_TEACHER, OWN, CODE = False, False, ("asking.py", "serving.py", "adapters.py", "training")
-_TEMPERATURE = 0.6
-"""Where several samples are asked for: the paper's."""
 _A_FOLD = 1_000_000
 """What a finished fold counts, in steps and rows: more than a fold can have."""
 
@@ -53,12 +51,18 @@ async def run(context: Context) -> dict[str, Any]:
         answered = await _answers(context, rows, adapter, "responses")
     responses = [_judged(one, context.spec.diagnose.hard_below) for one in answered]
     context.folder.write_jsonl("responses.jsonl", responses)
-    return {"rows": len(rows), "correct": sum(r["correct"] for r in responses)}
+    truncated = [answer["truncated"] for one in answered for answer in one]
+    return {
+        "rows": len(rows), "correct": sum(r["correct"] for r in responses), "answers": len(truncated), "truncated": sum(truncated),
+    }  # fmt: skip
 
 
 async def settle(context: Context, manifest: dict[str, Any]) -> None:
     total, correct = manifest["rows"], manifest["correct"]
-    context.progress(total, total, note=f"{total - correct} of {total} are hard cases", force=True)
+    notes = [f"{total - correct} of {total} are hard cases"]
+    share = manifest["truncated"] / max(1, manifest["answers"])
+    notes += filter(None, [cut_off({"the answers": share}, context.spec.evaluate.max_new_tokens)])
+    context.progress(total, total, note=", ".join(notes), force=True)
 
 
 async def _answers(
@@ -70,11 +74,8 @@ async def _answers(
 
     def request(index: int) -> Any:
         row, sample = rows[index % len(rows)].row, index // len(rows)
-        decoding = greedy(context)
-        if samples > 1:
-            decoding.temperature, decoding.seed = _TEMPERATURE, context.spec.seed * 1000 + sample
         reading = retrieval(context, exclude_case=row.id) if again else None
-        return request_for(context, row, adapter, retrieval=reading, decoding=decoding)
+        return request_for(context, row, adapter, retrieval=reading, decoding=as_diagnosed(context, sample))
 
     answers = await ask_student(context, journal, list(rows) * samples, request, note=note)
     return [answers[index :: len(rows)] for index in range(len(rows))]

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.artifacts import Artifacts, StageFolder, write_jsonl
 from jobs.rows import DataRow
-from jobs.serving import as_evaluated, kinds_filter, retrieval
+from jobs.serving import as_diagnosed, as_evaluated, kinds_filter, retrieval
 from jobs.spec import parse
 from jobs.stages.diagnose import _judged, folds
 from jobs.stages.evaluate import demonstrations
@@ -82,6 +82,12 @@ def test_an_evaluation_is_greedy_or_each_sample_has_a_seed_of_its_own() -> None:
     assert as_evaluated(context()).temperature == 0
     sampled = context(seed=3, evaluate={"temperature": 0.6, "top_p": 0.9, "sample_top_k": 50, "samples": 2})
     one, two = as_evaluated(sampled, 0), as_evaluated(sampled, 1)
+    assert (one.temperature, one.top_p, one.top_k) == (0.6, 0.9, 50) and (one.seed, two.seed) == (3000, 3001)
+
+
+def test_a_diagnosis_is_greedy_or_sampled_as_in_the_paper() -> None:
+    assert as_diagnosed(context(seed=3), 0).temperature == 0
+    one, two = (as_diagnosed(context(seed=3, diagnose={"samples": 2}), sample) for sample in (0, 1))
     assert (one.temperature, one.top_p, one.top_k) == (0.6, 0.9, 50) and (one.seed, two.seed) == (3000, 3001)
 
 
