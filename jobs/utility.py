@@ -17,6 +17,7 @@ from jobs.serving import request_for, retrieval
 from services.common.errors import Aborted, NotFound
 
 _PAGE = 1000
+_NOTHING = {"used": 0, "helped": 0, "harmed": 0}
 
 
 async def measure(context: Context, adapter: str, mode: str) -> list[dict[str, Any]]:
@@ -70,23 +71,32 @@ def tabulate(
 
     Returns:
         entry (its id), text, used, helped (right with it, wrong without), harmed (the reverse), cases (of its own cases,
-        those that were asked and hard), fixed (of these, those that are right now), score (helped - harmed), retire.
+        those that were asked and hard), fixed (of these, those that are right now), score (helped - harmed), retire. Of used,
+        helped and harmed, `own` has the part on the rows that it came from; the rest is on its neighbours, which show
+        whether it is knowledge or only remembers its case.
     """
     table: dict[str, dict[str, Any]] = {}
+
+    def tallies(entry: str, row_id: str) -> list[dict[str, Any]]:
+        line = table[entry]
+        return [line, line["own"]] if row_id in sources.get(entry, ()) else [line]
+
     for answer in answers:
-        for entry in answer["entries"]:
-            own = _id(entry["name"])
-            line = table.setdefault(
-                own, {"entry": own, "text": entry["text"], "used": 0, "helped": 0, "harmed": 0, "cases": 0, "fixed": 0}
+        for read in answer["entries"]:
+            entry = _id(read["name"])
+            table.setdefault(
+                entry, {"entry": entry, "text": read["text"], **_NOTHING, "own": {**_NOTHING}, "cases": 0, "fixed": 0}
             )
-            line["used"] += 1
-            if answer["id"] in hard and answer["id"] in sources.get(own, ()):
-                line["cases"] += 1
-                line["fixed"] += bool(answer["correct"])
+            for tally in tallies(entry, answer["id"]):
+                tally["used"] += 1
+            if answer["id"] in hard and answer["id"] in sources.get(entry, ()):
+                table[entry]["cases"] += 1
+                table[entry]["fixed"] += bool(answer["correct"])
     for index, place, right in without:
-        line = table[_id(answers[index]["entries"][place]["name"])]
-        line["helped"] += bool(answers[index]["correct"]) and not right
-        line["harmed"] += right and not answers[index]["correct"]
+        answer = answers[index]
+        for tally in tallies(_id(answer["entries"][place]["name"]), answer["id"]):
+            tally["helped"] += bool(answer["correct"]) and not right
+            tally["harmed"] += right and not answer["correct"]
     for line in table.values():
         line["score"] = line["helped"] - line["harmed"]
         line["retire"] = line["score"] < retire_below and line["harmed"] > line["helped"]

@@ -34,6 +34,8 @@ def test_an_entry_helps_what_is_right_only_with_it_and_harms_what_is_right_only_
     # Row 4 was right before: it is no case that the entry could fix.
     assert (table["a"]["cases"], table["a"]["fixed"], table["b"]["cases"], table["b"]["fixed"]) == (1, 1, 1, 0)
     assert (table["b"]["helped"], table["b"]["harmed"], table["b"]["score"], table["b"]["retire"]) == (0, 2, -2, True)
+    assert table["a"]["own"] == {"used": 2, "helped": 1, "harmed": 0}, "all that it read came from these rows"
+    assert table["b"]["own"] == {"used": 1, "helped": 0, "harmed": 1}, "one harm to its case, one to a neighbour"
 
 
 def test_the_threshold_decides_who_is_retired_and_none_that_does_no_harm_is() -> None:
