@@ -75,10 +75,12 @@ class Contamination:
         known = {o.row_id for o in same}
         near = [o for o in self.overlaps if o.row_id not in known and o.share >= NEAR]
         rows = len({o.row_id for o in self.overlaps})
+        texts = [("a training row", "training rows", self.training), ("an entry", "entries", self.entries)]
+        texts = [text for text in texts if text[2]] or texts
         sentence = (
-            f"Of {self.rows} test rows, {len(known)} are also a training row or an entry, "
+            f"Of {self.rows} test rows, {len(known)} are also {' or '.join(one for one, _, _ in texts)}, "
             f"{len({o.row_id for o in near})} have half or more of their {self.n}-grams in one, and {rows} have any "
-            f"({self.training} training rows, {self.entries} entries)."
+            f"({', '.join(f'{number} {several}' for _, several, number in texts)})."
         )
         return {
             "n": self.n, "rows": self.rows, "training": self.training, "entries": self.entries,

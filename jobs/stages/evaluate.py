@@ -5,13 +5,13 @@ Conditions that read other entries than those that were found follow one that fi
 counted is how many answers follow) comes last.
 
 Output: ``answers.<condition>.jsonl`` (one record a row and sample), ``edits.jsonl``, ``summary.json``, ``contamination.json``
-(test rows that stand in what was trained on or is read).
+(test rows that stand in what was trained on or is read; under ``expert``, those in what the expert's file brings).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from nesycd.student.v1 import Demonstration
@@ -19,7 +19,7 @@ from nesycd.teacher.v1 import GenerateResponse
 
 from jobs.adapters import adapter_for, load_adapter
 from jobs.artifacts import read_jsonl
-from jobs.asking import ask_student, ask_teacher, rows_of, shuffled, teacher_request
+from jobs.asking import ask_student, ask_teacher, cut_off, rows_of, shuffled, teacher_request
 from jobs.context import Context
 from jobs.figures import summarise
 from jobs.knowledge import export_knowledge, import_knowledge, record_feedback
@@ -50,7 +50,7 @@ def relevant(context: Context) -> dict[str, Any]:
 
 
 async def run(context: Context) -> dict[str, Any]:
-    found = await _contamination(context)
+    await _contamination(context)
     evaluation = _Evaluation(context)
     for name in evaluation.conditions:
         await evaluation.ask(CONDITIONS[name])
@@ -58,26 +58,44 @@ async def run(context: Context) -> dict[str, Any]:
     summary = summarise(evaluation.answers, evaluation.import_told, headline=headline)
     context.folder.write("summary.json", json.dumps(summary, indent=2, ensure_ascii=False).encode())
     accuracy = {name: part["accuracy"] for name, part in summary["conditions"].items()}
-    return {"accuracy": accuracy, "contaminated": found}
+    found = json.loads(context.folder.read("contamination.json"))
+    expert = found.get("expert", {"same": 0, "near": 0})
+    return {
+        "accuracy": accuracy, "contaminated": found["same"] + found["near"],
+        "contaminated_expert": expert["same"] + expert["near"],
+    }  # fmt: skip
 
 
-async def _contamination(context: Context) -> int:
-    """Looks for test rows in the training rows and in the knowledge base as it is now, before an expert's file is imported.
-
-    Returns:
-        How many test rows are one of these, or nearly.
-    """
+async def _contamination(context: Context) -> None:
+    """Looks for test rows in the training rows and in the knowledge base as it is now, before an expert's file is imported."""
     folder = context.folder
-    if not folder.has("contamination.json"):
-        trains = any(stage in context.inputs for stage in ("rationalize", *TRAINING_STAGES))
-        training = [item.row for item in rows_of(context, "train.jsonl")] if trains else []
-        reads = any(stage in context.inputs for stage in ("extract", "passages"))
-        snapshot = read_jsonl(await export_knowledge(context)) if reads else []
-        entries = {entry["name"]: entry.get("text", "") for entry in snapshot}
-        found = contamination.check([item.row for item in rows_of(context, "test.jsonl")], training, entries)
-        folder.write("contamination.json", json.dumps(found.summary(), indent=2, ensure_ascii=False).encode())
+    if folder.has("contamination.json"):
+        return
+    trains = any(stage in context.inputs for stage in ("rationalize", *TRAINING_STAGES))
+    training = [item.row for item in rows_of(context, "train.jsonl")] if trains else []
+    reads = any(stage in context.inputs for stage in ("extract", "passages"))
+    entries = await _texts(context) if reads else {}
+    folder.write("work/entries.json", json.dumps(entries, ensure_ascii=False).encode())
+    found = contamination.check([item.row for item in rows_of(context, "test.jsonl")], training, entries)
+    folder.write("contamination.json", json.dumps(found.summary(), indent=2, ensure_ascii=False).encode())
+
+
+async def _expert_contamination(context: Context) -> None:
+    """Looks for test rows in what the expert's file brought: entries that are new since `_contamination`, or have another text."""
+    folder = context.folder
     told = json.loads(folder.read("contamination.json"))
-    return told["same"] + told["near"]
+    if "expert" in told:
+        return
+    before = json.loads(folder.read("work/entries.json"))
+    brought = {name: text for name, text in (await _texts(context)).items() if before.get(name) != text}
+    found = contamination.check([item.row for item in rows_of(context, "test.jsonl")], [], brought)
+    told["expert"] = found.summary()
+    folder.write("contamination.json", json.dumps(told, indent=2, ensure_ascii=False).encode())
+
+
+async def _texts(context: Context) -> dict[str, str]:
+    """The texts of the run's knowledge base, by the entries' names."""
+    return {entry["name"]: entry.get("text", "") for entry in read_jsonl(await export_knowledge(context))}
 
 
 async def settle(context: Context, manifest: dict[str, Any]) -> None:
@@ -85,9 +103,18 @@ async def settle(context: Context, manifest: dict[str, Any]) -> None:
     await record_feedback(context, [{**e, "entry": e["name"]} for e in summary["entries"] if e["name"]])
     context.store.annotate(context.run_id, accuracy=manifest["accuracy"])
     total = sum(part["n"] * part["samples"] for part in summary["conditions"].values())
-    found = manifest["contaminated"]
-    note = f"{found} test rows stand in what was trained on or is read, or nearly: contamination.json" if found else ""
-    context.progress(total, total, note=note, force=True)
+    notes = []
+    if found := manifest["contaminated"]:
+        notes.append(f"{found} test rows stand in what was trained on or is read, or nearly: contamination.json")
+    if found := manifest["contaminated_expert"]:
+        notes.append(f"{found} test rows stand in what the expert's file brings, or nearly: contamination.json")
+    cut = {
+        name: part["truncated"] / (part["n"] * part["samples"])
+        for name, part in summary["conditions"].items()
+        if part["n"]
+    }
+    notes += filter(None, [cut_off(cut, context.spec.evaluate.max_new_tokens)])
+    context.progress(total, total, note="; ".join(notes), force=True)
 
 
 class _Evaluation:
@@ -114,8 +141,9 @@ class _Evaluation:
         extra: Callable[[int], dict[str, Any]] | None = None
         if condition.reads == "shuffled":
             texts = [[entry["text"] for entry in answer["entries"]] for answer in self._first("found", condition)]
-            other = derangement(len(texts), self.context.spec.seed)
+            other = donors(texts, self.context.spec.seed)
             given = lambda index: texts[other[index]]  # noqa: E731
+            extra = lambda index: {"own_entries": len(set(texts[index]) & set(texts[other[index]]))}  # noqa: E731
         elif condition.reads == "imported":
             await self._import()
         elif condition.reads == "edited":
@@ -174,6 +202,7 @@ class _Evaluation:
             told = {"created": made.created, "updated": made.updated, "merged": made.merged, "unchanged": made.unchanged,
                     "for_review": made.for_review}  # fmt: skip
             folder.write("work/imported.json", json.dumps(told).encode())
+        await _expert_contamination(self.context)
         self.import_told = json.loads(folder.read("work/imported.json"))
 
     async def _edits(
@@ -263,4 +292,33 @@ def derangement(count: int, seed: int) -> list[int]:
     other = [0] * count
     for position, index in enumerate(order):
         other[index] = order[(position + 1) % count]
+    return other
+
+
+def donors(found: Sequence[Collection[str]], seed: int) -> list[int]:
+    """For each row another one whose entries it is given: one that found none of the same, as far as there are such rows.
+
+    It begins with `derangement` and exchanges donors while that lowers the number of rows that are given what they found
+    themselves. Every row's entries are used once.
+
+    Args:
+        found: The entries that each row found.
+        seed: Decides which.
+    """
+    entries, other = [frozenset(each) for each in found], derangement(len(found), seed)
+
+    def shares(row: int, donor: int) -> bool:
+        return not entries[row].isdisjoint(entries[donor])
+
+    improved = True
+    while improved:
+        improved = False
+        for row in (row for row in range(len(found)) if shares(row, other[row])):
+            for partner in range(len(found)):
+                if shares(row, other[partner]) or row == other[partner] or partner == other[row]:
+                    continue
+                if shares(partner, other[partner]) or not shares(partner, other[row]):
+                    other[row], other[partner] = other[partner], other[row]
+                    improved = True
+                    break
     return other
