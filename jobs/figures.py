@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
+from sys import intern
 from typing import Any
 
-from method.statistics import bootstrap_interval, mcnemar, paired_difference
+from method.statistics import bootstrap_interval, compare_seeds
 
 _COMPARED = (
     ("zero_shot", "zero_shot_answer"), ("few_shot", "zero_shot"),
@@ -27,9 +29,13 @@ def summarise(
         headline: The condition that stands for the method.
     """
     best = answers.get("imported") or answers.get("augmented") or answers.get("augmented_answer") or []
+    sets, kind = sets_of({a["id"]: (a["task"], a.get("dataset", "")) for rows in answers.values() for a in rows})
     summary: dict[str, Any] = {
-        "conditions": {name: _figures(rows) for name, rows in answers.items()},
-        "comparisons": [compare(a, answers[a], b, answers[b]) for a, b in _COMPARED if a in answers and b in answers],
+        "kind": kind,
+        "conditions": {name: _figures(rows, sets) for name, rows in answers.items()},
+        "comparisons": [
+            compare(a, answers[a], b, answers[b]) for a, b in _COMPARED if answers.get(a) and answers.get(b)
+        ],
         "entries": helped_and_harmed(best, answers.get("general", [])),
     }
     if headline in answers:
@@ -50,29 +56,39 @@ def summarise(
 def compare(
     a: str, answers_a: Sequence[Mapping[str, Any]], b: str, answers_b: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """A paired comparison over the same rows: the difference of accuracy with its interval, and McNemar's test.
+    """A paired comparison over the same rows: the difference of accuracy with its interval, and a test of it.
 
-    Where rows were answered several times, a row counts by its share of right answers, and in the test as right where
-    that is more than half.
+    Where rows were answered several times, a row counts by its share of right answers, in the interval and in the test.
     """
-    rates_a, rates_b = list(rates(answers_a).values()), list(rates(answers_b).values())
-    difference, low, high = paired_difference(rates_a, rates_b)
+    found = compare_seeds([list(rates(answers_a).values())], [list(rates(answers_b).values())])
     return {
-        "a": a,
-        "b": b,
-        "n": len(rates_a),
-        "difference": difference,
-        "low": low,
-        "high": high,
-        "p": mcnemar([r > 0.5 for r in rates_a], [r > 0.5 for r in rates_b]),
-    }
+        "a": a, "b": b, "n": found.questions, "difference": found.difference, "low": found.low, "high": found.high,
+        "p": found.p, "test": found.test,
+    }  # fmt: skip
+
+
+def sets_of(asked: Mapping[str, tuple[str, str]]) -> tuple[dict[str, list[str]], str]:
+    """The parts of the test rows that a plain mean counts the same.
+
+    Args:
+        asked: By row id, its task and its data set ("" where it names none).
+
+    Returns:
+        Row ids by data set where there are several, else by task; and which of the two it is.
+    """
+    by_set = {dataset for _, dataset in asked.values()}
+    kind = "data set" if len(by_set) > 1 and "" not in by_set else "task"
+    sets: dict[str, list[str]] = {}
+    for row_id, (task, dataset) in asked.items():
+        sets.setdefault(dataset if kind == "data set" else task, []).append(row_id)
+    return dict(sorted(sets.items())), kind
 
 
 def rates(answers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """The share of right answers to each row, by id, in the order of the rows."""
     right: dict[str, list[bool]] = {}
     for answer in answers:
-        right.setdefault(answer["id"], []).append(bool(answer["correct"]))
+        right.setdefault(intern(answer["id"]), []).append(bool(answer["correct"]))
     return {row_id: sum(flags) / len(flags) for row_id, flags in right.items()}
 
 
@@ -102,17 +118,25 @@ def _share(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"n": len(each), "accuracy": mean, "low": low, "high": high}
 
 
-def _figures(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _figures(answers: Sequence[Mapping[str, Any]], sets: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     families = sorted({a["task"] for a in answers})
     facts = sorted({a["facts"] for a in answers if a.get("facts")})
+    own = [(name, set(ids)) for name, ids in sets.items()]
+    parts = {name: _share([a for a in answers if a["id"] in ids]) for name, ids in own}
     return {
         **_share(answers),
         "families": {task: _share([a for a in answers if a["task"] == task]) for task in families},
+        "sets": parts,
+        # Of rows that were chosen (those that are edited) a set may have none.
+        "average": fmean(part["accuracy"] for part in parts.values()) if parts and all(p["n"] for p in parts.values()) else None,
         "facts": {kind: _share([a for a in answers if a.get("facts") == kind]) for kind in facts},
         "samples": max((a.get("sample", 0) for a in answers), default=0) + 1,
         "errors": sum("error" in a for a in answers),
         "gated": sum(bool(a.get("gated")) for a in answers),
+        "truncated": sum(bool(a.get("truncated")) for a in answers),
+        "truncated_wrong": sum(bool(a.get("truncated")) and not a["correct"] for a in answers),
+        "own_entries": sum(bool(a.get("own_entries")) for a in answers),
         "prompt_tokens": sum(a["prompt_tokens"] for a in answers),
         "completion_tokens": sum(a["completion_tokens"] for a in answers),
         "seconds": round(sum(a["seconds"] for a in answers), 3),
-    }
+    }  # fmt: skip

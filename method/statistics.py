@@ -8,6 +8,7 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 RESAMPLES = 2000
 _FLIPS = 10_000
@@ -43,6 +44,7 @@ class SeedComparison:
         low: lower end of its interval, over the questions.
         high: upper end.
         p: of sign_flip_test over the questions, each with its mean over the seeds.
+        test: which test that is. Of flags, "mcnemar"; of shares, "permutation".
         questions: how many there are.
     """
 
@@ -52,6 +54,7 @@ class SeedComparison:
     low: float
     high: float
     p: float
+    test: Literal["mcnemar", "permutation"]
     questions: int
 
 
@@ -228,6 +231,7 @@ def compare_seeds(
         low=low,
         high=high,
         p=sign_flip_test(ours, theirs, seed),
+        test="mcnemar" if {*ours, *theirs} <= {0.0, 1.0} else "permutation",
         questions=len(ours),
     )
 

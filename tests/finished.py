@@ -15,7 +15,14 @@ from method.conditions import CONDITIONS
 from method.methods import get_method
 
 TASKS = ("legs", "units", "sports")
-MADE = {"diagnose": {"rows": 90, "correct": 60}, "extract": {"entries": 33}}
+MADE: dict[str, dict[str, Any]] = {
+    "prepare": {"rows": {"train": 90, "test": 60}, "shared_questions": 2},
+    "rationalize": {"accepted": 85, "rejected": 5},
+    "train-general": {"training": {"rows": 84, "dropped": 1}},
+    "diagnose": {"rows": 90, "correct": 60, "answers": 90, "truncated": 0},
+    "extract": {"entries": 33, "cases": 30, "failed_cases": 2},
+    "train-augmented": {"training": {"rows": 85, "dropped": 0}},
+}
 """What stages say of themselves."""
 ENTRY = {"name": "knowledgeBases/kb/entries/1", "text": "Spiders have 8 legs."}
 
@@ -27,7 +34,7 @@ def answered(condition: str, right: Sequence[bool], **fields: Any) -> list[dict[
         {
             "id": f"row-{i}", "task": TASKS[i % len(TASKS)], "question": f"How many legs have {i} spiders?", "gold": "24",
             "answer": "24" if ok else "3", "text": "so 3 x 8 = 24." if ok else "so 3.", "correct": ok, "seconds": 0.1,
-            "prompt_tokens": 9, "completion_tokens": 3, "facts": "held_out" if i > 2 else "seen",
+            "prompt_tokens": 9, "completion_tokens": 3, "truncated": False, "facts": "held_out" if i > 2 else "seen",
             "entries": [ENTRY] if reads else [], **fields,
         }
         for i, ok in enumerate(right)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jobs.artifacts import StageFolder
-from jobs.report import knowledge, mistakes
-from jobs.report.render import Cell, curves
+from jobs.report import knowledge, mistakes, way
+from jobs.report.render import Cell, Picture, picture
 from method.conditions import CONDITIONS, Condition
 from method.methods import UnknownMethod, get_method
 
@@ -47,7 +47,10 @@ def collect(run: Mapping[str, Any], stages: Stages) -> dict[str, Any]:
     figures = {name: part for name, part in told(summary["conditions"]).items() if part["n"]}
     tasks = sorted({task for part in figures.values() for task in part["families"]})
     answers = {name: read_jsonl(evaluate, f"answers.{name}.jsonl") for name in figures}
+    several = summary.get("kind") == "data set"
+    sets = sorted({name for part in figures.values() for name in part["sets"]}) if several else []
     without, reading = mistakes.pair_of(headline_of(run["spec"]), figures)
+    compared = [c for c in summary["comparisons"] if {c["a"], c["b"]} <= set(figures)]
     return {
         "run": run,
         "method": method_of(run["spec"]),
@@ -57,18 +60,35 @@ def collect(run: Mapping[str, Any], stages: Stages) -> dict[str, Any]:
         "tasks": tasks,
         "overall": {name: Cell.of(part) for name, part in figures.items()},
         "per_task": {n: {task: Cell.of(part["families"].get(task)) for task in tasks} for n, part in figures.items()},
+        "mean_of": summary.get("kind", "task") if any(part.get("sets") for part in figures.values()) else "",
+        "sets": sets,
+        "per_set": {name: {one: Cell.of(part["sets"].get(one)) for one in sets} for name, part in figures.items()},
+        "average": {name: part.get("average") for name, part in figures.items()},
+        "cut_off": [
+            {
+                "title": title(name),
+                "count": part["truncated"],
+                "wrong": part["truncated_wrong"],
+                "of": part["n"] * part["samples"],
+            }
+            for name, part in figures.items()
+            if part.get("truncated")
+        ],
+        "own_entries": {title(name): part["own_entries"] for name, part in figures.items() if part.get("own_entries")},
         "held_out": {
             name: {kind: Cell.of(part["facts"][kind]) for kind in ("seen", "held_out")}
             for name, part in figures.items()
             if name != "edited" and part.get("facts", {}).keys() >= {"seen", "held_out"}
         },
-        "comparisons": [c for c in summary["comparisons"] if {c["a"], c["b"]} <= set(figures)],
+        "comparisons": compared,
+        "tested": tested_by(c.get("test", "mcnemar") for c in compared),
         "effort": {name: effort(part) for name, part in figures.items()},
         "knowledge": knowledge.collect(latest, summary),
         "rounds": rounds(stages),
+        "way": way.collect(stages),
         "mistakes": mistakes.collect(answers, without, reading),
         "contamination": contamination(evaluate),
-        "curves": learning(stages),
+        "learning": learning(stages),
         "costs": costs(run.get("stages", [])),
     }
 
@@ -81,6 +101,15 @@ def told(conditions: Mapping[str, Any]) -> dict[str, Any]:
 def title(name: str) -> str:
     """How a report names a condition."""
     return CONDITIONS[name].title if name in CONDITIONS else name
+
+
+def tested_by(tests: Iterable[str]) -> str:
+    """Names the tests that gave the p values of a table."""
+    mcnemar, permutation = "the exact two-sided McNemar test", "a two-sided paired permutation test over the questions, each with its share of right answers"  # fmt: skip
+    used = set(tests)
+    if used == {"mcnemar", "permutation"}:
+        return f"{mcnemar}; where a question was answered several times (samples or seeds), {permutation}"
+    return permutation if used == {"permutation"} else mcnemar
 
 
 def shade(name: str) -> str:
@@ -141,19 +170,21 @@ def rounds(stages: Stages) -> list[dict[str, Any]]:
 
 
 def contamination(evaluate: StageFolder) -> dict[str, Any]:
-    """What the check of training rows and entries against test rows found; empty where none was made."""
-    return json.loads(evaluate.read("contamination.json")) if evaluate.has("contamination.json") else {}
+    """What the check of training rows and entries against test rows found, and that of the expert's file; empty where none was made."""
+    if not evaluate.has("contamination.json"):
+        return {}
+    return {"expert": None, **json.loads(evaluate.read("contamination.json"))}
 
 
-def learning(stages: Stages) -> list[Any]:
-    """The learning curve of each training."""
+def learning(stages: Stages) -> Picture:
+    """The learning curves of the trainings, one behind the other."""
     several = len({number for _, number in stages}) > 1
     series = {}
     for (name, number), folder in stages.items():
         if name.startswith("train-"):
             label = f"{name}, round {number}" if several and name != "train-general" else name
             series[label] = [(record["step"], record["loss"]) for record in read_jsonl(folder, "history.jsonl")]
-    return curves(series)
+    return picture(series)
 
 
 def costs(stages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -50,8 +50,16 @@ def utility(latest: Mapping[str, StageFolder]) -> dict[str, Any]:
         "harmed": sum(row["score"] < 0 for row in rows),
         "cases": sum(row["cases"] for row in rows),
         "fixed": sum(row["fixed"] for row in rows),
+        "effects": [
+            {"where": where, "entries": sum(p["used"] > 0 for p in parts),
+             **{key: sum(p[key] for p in parts) for key in ("used", "helped", "harmed")}}
+            for where, parts in (
+                ("the rows that they came from", [row["own"] for row in rows]),
+                ("other rows", [{key: row[key] - row["own"][key] for key in row["own"]} for row in rows]),
+            )
+        ],
         "retired": [row for row in rows if row["retire"]],
-    }
+    }  # fmt: skip
 
 
 def _snapshot(latest: Mapping[str, StageFolder]) -> Sequence[dict[str, Any]]:

@@ -7,6 +7,7 @@ hold (control characters, halves of surrogate pairs) is replaced before either.
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +63,9 @@ class Curve:
         title: What it shows.
         first: Its first value.
         last: Its last value.
-        steps: Its last step.
+        steps: Its last step, counted from where it begins.
+        begins: The step of the picture at which it begins.
+        place: Where that is, 0 to 100 from the left.
         points: SVG points in a field of 100 x 40.
     """
 
@@ -70,25 +73,58 @@ class Curve:
     first: float
     last: float
     steps: float
+    begins: float
+    place: float
     points: str
 
 
-def curves(series: Mapping[str, Sequence[tuple[float, float]]]) -> list[Curve]:
-    """Lines in one field, all from zero, thinned where they have more points than a picture shows.
+@dataclass(frozen=True)
+class Picture:
+    """Lines in one field.
+
+    Attributes:
+        lines: One behind the other.
+        across: Ticks of the steps: place from the left, 0 to 100, and number.
+        up: Ticks of the values: place from below, 0 to 100, and number.
+    """
+
+    lines: tuple[Curve, ...]
+    across: tuple[tuple[float, str], ...]
+    up: tuple[tuple[float, str], ...]
+
+
+def picture(series: Mapping[str, Sequence[tuple[float, float]]]) -> Picture:
+    """Lines one behind the other, as the trainings were, thinned where they have more points than a picture shows.
 
     Args:
-        series: By title, pairs of step and value.
+        series: By title, pairs of step and value; the steps count from where the line begins.
     """
     filled = {title: pairs for title, pairs in series.items() if pairs}
-    right = max((x for pairs in filled.values() for x, _ in pairs), default=0) or 1
-    top = max((y for pairs in filled.values() for _, y in pairs), default=0) or 1
-    made = []
+    right, across = _axis(sum(pairs[-1][0] for pairs in filled.values()), least=1.0)
+    top, up = _axis(max((y for pairs in filled.values() for _, y in pairs), default=0))
+    made, begins = [], 0.0
     for title, pairs in filled.items():
         every = max(1, len(pairs) // _MOST_POINTS)
         shown = [*pairs[::every], pairs[-1]]
-        points = " ".join(f"{x / right * 100:.2f},{40 - max(0.0, y) / top * 40:.2f}" for x, y in shown)
-        made.append(Curve(title, pairs[0][1], pairs[-1][1], pairs[-1][0], points))
-    return made
+        points = " ".join(f"{(begins + x) / right * 100:.2f},{40 - max(0.0, y) / top * 40:.2f}" for x, y in shown)
+        made.append(Curve(title, pairs[0][1], pairs[-1][1], pairs[-1][0], begins, begins / right * 100, points))
+        begins += pairs[-1][0]
+    return Picture(tuple(made), across, up)
+
+
+def _axis(most: float, *, least: float = 0.0) -> tuple[float, tuple[tuple[float, str], ...]]:
+    """An axis from zero that holds a value: its end, and ticks at round numbers, so few that they fit a phone.
+
+    Args:
+        most: The value.
+        least: The ticks are at least so far apart.
+    """
+    if most <= 0:
+        return 1.0, ((0.0, "0"), (100.0, "1"))
+    power = 10.0 ** math.floor(math.log10(most / 4))
+    step = max(least, next(s * power for s in (1, 2, 5, 10) if s * power >= most / 4 * (1 - 1e-9)))
+    count = math.ceil(most / step - 1e-9)
+    return count * step, tuple((100 * i / count, f"{i * step:,.10g}") for i in range(count + 1))
 
 
 def percent(share: float) -> str:

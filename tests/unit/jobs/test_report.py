@@ -14,7 +14,7 @@ from jobs.artifacts import StageFolder
 from jobs.report import make_report
 from jobs.report.facts import collect
 from jobs.report.mistakes import pair_of
-from jobs.report.render import Cell, curves, md
+from jobs.report.render import Cell, md, picture
 from method import contamination
 from method.conditions import CONDITIONS
 from method.prompts import Row
@@ -179,6 +179,7 @@ def test_what_validate_measured_of_entries_is_told(tmp_path: Path) -> None:
         "used": 7,
         "helped": 0,
         "harmed": 5,
+        "own": {"used": 4, "helped": 0, "harmed": 1},
         "cases": 4,
         "fixed": 3,
         "score": -5,
@@ -187,6 +188,21 @@ def test_what_validate_measured_of_entries_is_told(tmp_path: Path) -> None:
     files = {"validate/utility.jsonl": [line, line | {"text": "z", "score": 2, "retire": False}]}
     for text in Report(tmp_path, ANSWERS, files, knowledge={"utility": {"rows": 50}}).both:
         assert "Crabs have 9 legs." in text and "6 of 8 are right now" in text and "kb rollback" in text
+    helped = line | {
+        "text": "z",
+        "helped": 6,
+        "own": {"used": 4, "helped": 2, "harmed": 1},
+        "score": 1,
+        "retire": False,
+    }
+    facts = Report(
+        tmp_path / "b", ANSWERS, {"validate/utility.jsonl": [line, helped]}, knowledge={"utility": {"rows": 9}}
+    ).facts
+    own, others = facts["knowledge"]["utility"]["effects"]
+    assert (own["entries"], own["used"], own["helped"], own["harmed"]) == (2, 8, 2, 2), "it fixes its own case"
+    assert (others["entries"], others["used"], others["helped"], others["harmed"]) == (2, 6, 4, 8), (
+        "it helps neighbours"
+    )
 
 
 def test_test_rows_that_were_trained_on_are_told(tmp_path: Path) -> None:
@@ -197,6 +213,16 @@ def test_test_rows_that_were_trained_on_are_told(tmp_path: Path) -> None:
     found = json.dumps(contamination.check([test], [training]).summary())
     for text in Report(tmp_path, ANSWERS, {"evaluate/contamination.json": found}).both:
         assert "Of 1 test rows, 1 are also a training row" in text and "t1 is the same as training row r9" in text
+
+
+def test_test_rows_that_the_experts_file_gives_away_have_a_line_of_their_own(tmp_path: Path) -> None:
+    test = Row("t1", "legs", "How many legs have 3 mites?", "24")
+    found = contamination.check([test], [Row("r9", "legs", "Why?", "24")]).summary()
+    found["expert"] = contamination.check([test], [], {"e5": "How many legs have 3 mites?"}).summary()
+    answers = {**ANSWERS, "imported": ANSWERS["augmented"]}
+    for text in Report(tmp_path, answers, {"evaluate/contamination.json": json.dumps(found)}).both:
+        assert "Of 1 test rows, 0 are also a training row" in text
+        assert "Of 1 test rows, 1 are also an entry" in text and "t1 is the same as entry e5" in text
 
 
 def test_mistakes_are_counted_by_kind_and_shown_without_and_with_knowledge(tmp_path: Path) -> None:
@@ -232,10 +258,108 @@ def test_a_trained_student_and_the_fullest_knowledge_are_laid_side_by_side(
     assert pair_of(headline, conditions) == pair
 
 
-def test_learning_curves_share_one_field_and_are_thinned() -> None:
-    a, b = curves({"a": [(i, 2.0) for i in range(1, 1001)], "none": [], "b": [(1, 1.0), (500, 0.5)]})
-    assert len(a.points.split()) <= 202 and a.points.split()[0] == "0.10,0.00"
-    assert b.points == "0.10,20.00 50.00,30.00 50.00,30.00" and (b.first, b.last, b.steps) == (1.0, 0.5, 500)
+def test_learning_curves_share_one_field_one_behind_the_other_and_are_thinned() -> None:
+    made = picture({"a": [(i, 2.0) for i in range(1, 1001)], "none": [], "b": [(1, 1.0), (1000, 0.5)]})
+    a, b = made.lines
+    assert len(a.points.split()) <= 202 and a.points.split()[0] == "0.05,0.00"
+    assert b.points == "50.05,20.00 100.00,30.00 100.00,30.00" and (b.first, b.last, b.steps) == (1.0, 0.5, 1000)
+    assert (a.begins, b.begins, b.place) == (0, 1000, 50), "where the second training begins"
+
+
+@pytest.mark.parametrize(
+    ("steps", "loss", "across", "up"),
+    [
+        (1000, 2.0, ["0", "500", "1,000"], ["0", "0.5", "1", "1.5", "2"]),
+        (137, 3.7, ["0", "50", "100", "150"], ["0", "1", "2", "3", "4"]),
+        (3, 0.004, ["0", "1", "2", "3"], ["0", "0.001", "0.002", "0.003", "0.004"]),
+        (1, 0.0, ["0", "1"], ["0", "1"]),
+    ],
+)
+def test_the_axes_of_learning_curves_have_round_numbers_so_few_that_they_fit_a_phone(
+    steps: int, loss: float, across: list[str], up: list[str]
+) -> None:
+    made = picture({"a": [(steps, loss)]})
+    assert [number for _, number in made.across] == across and [number for _, number in made.up] == up
+    assert [made.across[i][0] for i in (0, -1)] == [0, 100]
+
+
+def test_learning_curves_are_drawn_with_numbers_units_and_where_the_second_training_begins(tmp_path: Path) -> None:
+    files = {
+        f"train-{name}/history.jsonl": [{"step": s, "loss": 2 / s} for s in (1, 20)]
+        for name in ("general", "augmented")
+    }
+    report = Report(tmp_path, ANSWERS, files)
+    assert "train-augmented, begins at the broken line, step 20" in report.html
+    plot = report.html[report.html.index('<div class="plot">') :]
+    numbers = re.findall(r"<text[^>]*>([^<]+)</text>", plot[: plot.index("</div>")])
+    assert numbers == ["0", "0.5", "1", "1.5", "2", "0", "10", "20", "30", "40"] and "optimiser steps" in report.html
+    assert plot.count('class="begins') == 1
+
+
+def test_what_became_of_the_rows_is_counted_stage_by_stage_with_the_reasons(tmp_path: Path) -> None:
+    files = {
+        "rationalize/rejected.jsonl": [{"reason": "WRONG_ANSWER"}] * 4 + [{"reason": "TEACHER_REFUSED"}],
+        "diagnose/responses.jsonl": [{"pass_rate": rate} for rate in (0.0, 0.0, 0.5, 0.75, 1.0)],
+        "extract/cases.jsonl": [{"leaked": 3}, {"error": {"reason": "EXTRACTION_FAILED"}}, {"leaked": 0}],
+        "train-augmented/counterfactuals.jsonl": [{"answer": "9"}, {"reason": "UNCHANGED"}],
+    }
+    report = Report(tmp_path, ANSWERS, files)
+    told = {(line.stage, line.what): (line.count, line.of) for line in report.facts["way"]}
+    assert told["prepare", "training rows given"] == (90, 0)
+    assert told["prepare", "test questions that are training questions too"] == (2, 60)
+    assert told["rationalize", "rationales accepted"] == (85, 90)
+    assert told["rationalize", "left out: the teacher's answer is not the row's"] == (4, 90)
+    assert told["rationalize", "left out: TEACHER_REFUSED"] == (1, 90)
+    assert told["train-general", "left out: longer than training.max_length"] == (1, 85)
+    assert told["diagnose", "hard cases"] == (30, 90) and told["diagnose", "right in some, up to half"] == (1, 90)
+    assert told["extract", "hard cases that became entries"] == (28, 30)
+    assert told["extract", "left out: EXTRACTION_FAILED"] == (1, 30)
+    assert told["extract", "pieces of entries refused because they gave the answer away"] == (3, 0)
+    assert told["train-augmented", "counterfactual rows that can be used"] == (1, 2)
+    for text in report.both:
+        assert "Rows on the way" in text and "TEACHER" in text
+    assert "EXTRACTION_FAILED" in report.html
+
+
+def test_answers_that_were_cut_off_are_told_with_what_to_do(tmp_path: Path) -> None:
+    cut = answered("general", [True, False, False, False])
+    for row in cut[:3]:
+        row["truncated"] = True
+    for text in Report(tmp_path, {**ANSWERS, "general": cut}).both:
+        assert "Trained, CoT 3 of 4 answers (2 of them wrong)" in text and "raise evaluate.max_new_tokens" in text
+    for text in Report(tmp_path / "b", ANSWERS).both:
+        assert "raise evaluate.max_new_tokens" not in text
+
+
+def test_data_sets_have_lines_of_their_own_and_count_the_same_in_their_mean(tmp_path: Path) -> None:
+    rows = answered("augmented", [True, True, True, False])
+    for row, dataset in zip(rows, ("bbh", "bbh", "bbh", "gsm8k"), strict=True):
+        row["dataset"] = dataset
+    report = Report(tmp_path, {"augmented": rows, "edited": rows[:2]})
+    assert report.facts["sets"] == ["bbh", "gsm8k"] and report.facts["average"] == {"augmented": 0.5, "edited": None}
+    for text in report.both:
+        assert "By data set" in text and "mean of data sets" in text and "gsm8k" in text and "mean of tasks" not in text
+    one = Report(tmp_path / "b", ANSWERS)
+    for text in one.both:
+        assert "By data set" not in text and "mean of tasks" in text
+
+
+def test_a_control_that_is_given_what_the_question_finds_itself_is_told(tmp_path: Path) -> None:
+    shuffled = answered("shuffled", [True, False, True, False])
+    shuffled[0]["own_entries"] = 1
+    for text in Report(tmp_path, {**ANSWERS, "shuffled": shuffled}).both:
+        assert "1 of its answers read an entry that the question finds itself" in text
+
+
+def test_the_test_of_samples_is_named_as_what_it_is(tmp_path: Path) -> None:
+    for text in Report(tmp_path, ANSWERS).both:
+        assert "McNemar" in text and "permutation" not in text
+    several = {
+        name: [row | {"sample": s, "correct": row["correct"] and s < 2} for s in range(3) for row in rows]
+        for name, rows in ANSWERS.items()
+    }
+    for text in Report(tmp_path / "b", several).both:
+        assert "a two-sided paired permutation test" in text and "McNemar" not in text
 
 
 def test_no_rows_give_a_dash_and_not_a_number() -> None:
