@@ -40,7 +40,7 @@ from services.common.errors import NesycdError, from_rpc_error
 
 out = Console()
 err = Console(stderr=True)
-MOST_RUNS = 64
+MOST_RUNS = 256
 DEFAULT_BASELINE = "std-cot"
 
 

@@ -12,19 +12,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jobs.report.facts import shade, title, told
+from jobs.figures import sets_of
+from jobs.report.facts import shade, tested_by, title, told
 from jobs.report.outcomes import NOT_COMPARABLE, Outcome
 from jobs.report.render import Cell, render
 from jobs.spec import canonical
-from method.statistics import bootstrap_interval, compare_seeds, holm, spread
+from method.statistics import bootstrap_interval, compare_seeds, holm, sign_flip_test, spread
 from services.common.errors import FailedPrecondition
 
 _OWN = ("name", "seed", "publish")
 """Fields of a spec in which repetitions of one run may differ."""
 EDITED = "edited"
 """The condition in which another answer counts as right than the test row's."""
-_DRAWS = 1_000_000
-"""Values that an interval may draw: of very many questions fewer resamples are taken, to keep a comparison quick."""
+_DRAWS = 200_000_000
+"""Values that all intervals of a comparison may draw together, some seconds: of many runs and very many questions fewer resamples are taken."""
+_FEWEST_RESAMPLES, _MOST_RESAMPLES = 200, 1000
+_PAIRED = range(3, 13)
+"""So many contestants are compared each with each: of two the table of methods tells it, and of more nobody reads it."""
 _MAKING = ("calls", "prompt_tokens", "completion_tokens", "cost_usd", "seconds")
 
 
@@ -68,10 +72,11 @@ def compare_runs(outcomes: Sequence[Outcome], baseline: str) -> dict[str, Any]:
     _same_rows(outcomes)
     contestants = contestants_of(outcomes)
     base = next(c for c in contestants if any(run.name == baseline for run in c.runs))
-    sets, kind = _sets(outcomes[0])
-    rows = []
-    for contestant in contestants:
-        rows += [_row(contestant, condition, base, sets) for condition in contestant.conditions()]
+    sets, kind = sets_of({row_id: (row.task, row.dataset) for row_id, row in outcomes[0].asked.items()})
+    asked = [(contestant, condition) for contestant in contestants for condition in contestant.conditions()]
+    # Of a row: its own interval, those of its sets, which have all questions together, and that of the difference.
+    draws = _DRAWS // (3 * len(asked))
+    rows = [_row(contestant, condition, base, sets, draws) for contestant, condition in asked]
     tested = [row for row in rows if row["difference"]]
     for row, p in zip(tested, holm([row["difference"]["p"] for row in tested]), strict=True):
         row["difference"]["p_holm"] = p
@@ -83,7 +88,8 @@ def compare_runs(outcomes: Sequence[Outcome], baseline: str) -> dict[str, Any]:
         "sets": {name: len(ids) for name, ids in sets.items()},
         "seeds": sorted({run.seed for run in outcomes}),
         "rows": rows,
-        "followed": [_followed(c) for c in contestants if all(EDITED in run.rates for run in c.runs)],
+        "pairs": _pairs(contestants) if len(contestants) in _PAIRED else [],
+        "followed": [_followed(c, draws) for c in contestants if all(EDITED in run.rates for run in c.runs)],
         "costs": [_cost(c) for c in contestants],
         "total": _total(outcomes),
         "notes": _notes(outcomes),
@@ -93,12 +99,15 @@ def compare_runs(outcomes: Sequence[Outcome], baseline: str) -> dict[str, Any]:
 def pages(figures: Mapping[str, Any]) -> tuple[str, str]:
     """HTML and Markdown of a comparison's figures."""
     heads = [row for row in figures["rows"] if row["headline"]]
+    pairs = iter(figures["pairs"])
     facts = {
         **figures,
         "heads": heads,
         "chart": [(row["title"], Cell.of(row), "base" if row["title"] == figures["baseline"] else row["shade"]) for row in heads],
         "cells": [{name: Cell.of(part) for name, part in row["sets"].items()} for row in heads],
         "cell": Cell.of,
+        "triangle": [[next(pairs) for _ in heads[:place]] for place in range(len(heads))] if figures["pairs"] else [],
+        "tested": tested_by(row["difference"]["test"] for row in figures["rows"] if row["difference"]),
     }  # fmt: skip
     return render("comparison.html.j2", facts), render("comparison.md.j2", facts)
 
@@ -155,21 +164,13 @@ def _same_rows(outcomes: Sequence[Outcome]) -> None:
         )  # fmt: skip
 
 
-def _sets(outcome: Outcome) -> tuple[dict[str, list[str]], str]:
-    """Row ids by data set where there are several, else by task; and which of the two it is."""
-    by_set = {row.dataset for row in outcome.asked.values()}
-    kind = "data set" if len(by_set) > 1 and "" not in by_set else "task"
-    sets: dict[str, list[str]] = {}
-    for row_id, row in outcome.asked.items():
-        sets.setdefault(row.dataset if kind == "data set" else row.task, []).append(row_id)
-    return dict(sorted(sets.items())), kind
-
-
-def _row(contestant: Contestant, condition: str, base: Contestant, sets: Mapping[str, list[str]]) -> dict[str, Any]:
+def _row(
+    contestant: Contestant, condition: str, base: Contestant, sets: Mapping[str, list[str]], draws: int
+) -> dict[str, Any]:
     rates = contestant.rates(condition)
     each = [stdlib.fmean(run.rates[condition].values()) for run in contestant.runs]
     headline = condition == contestant.headline
-    parts = {name: _share([rates[i] for i in ids]) for name, ids in sets.items()}
+    parts = {name: _share([rates[i] for i in ids], draws) for name, ids in sets.items()}
     effort = [run.effort[condition] for run in contestant.runs]
     return {
         "title": contestant.title if headline else f"{contestant.title}: {title(condition)}",
@@ -179,36 +180,54 @@ def _row(contestant: Contestant, condition: str, base: Contestant, sets: Mapping
         "shade": shade(condition),
         "runs": [run.name for run in contestant.runs],
         "seeds": [run.seed for run in contestant.runs],
-        **_share(list(rates.values())),
+        **_share(list(rates.values()), draws),
         "spread": asdict(spread(each)) if len(each) > 1 else None,
         "average": stdlib.fmean(part["accuracy"] for part in parts.values()),
         "sets": parts,
-        "difference": None if headline and contestant is base else _difference(contestant, condition, base),
+        "difference": None if headline and contestant is base else _difference(contestant, condition, base, draws),
         **{key: stdlib.fmean(one[key] for one in effort) for key in ("prompt_tokens", "completion_tokens", "seconds")},
     }
 
 
-def _share(values: Sequence[float]) -> dict[str, Any]:
-    mean, low, high = bootstrap_interval(values, resamples=_resamples(len(values))) if values else (0.0, 0.0, 0.0)
+def _share(values: Sequence[float], draws: int) -> dict[str, Any]:
+    count = _resamples(len(values), draws)
+    mean, low, high = bootstrap_interval(values, resamples=count) if values else (0.0, 0.0, 0.0)
     return {"n": len(values), "accuracy": mean, "low": low, "high": high}
 
 
-def _difference(contestant: Contestant, condition: str, base: Contestant) -> dict[str, Any]:
+def _difference(contestant: Contestant, condition: str, base: Contestant, draws: int) -> dict[str, Any]:
     """Paired, over the questions."""
     questions = base.runs[0].rates[base.headline]
     ours = [[run.rates[condition][i] for i in questions] for run in contestant.runs]
     theirs = [[run.rates[base.headline][i] for i in questions] for run in base.runs]
-    found = compare_seeds(ours, theirs, resamples=_resamples(len(questions)))
-    return {"mean": found.difference, "low": found.low, "high": found.high, "p": found.p}
+    found = compare_seeds(ours, theirs, resamples=_resamples(len(questions), draws))
+    return {"mean": found.difference, "low": found.low, "high": found.high, "p": found.p, "test": found.test}
 
 
-def _resamples(n: int) -> int:
-    return max(400, min(1000, _DRAWS // max(1, n)))
+def _resamples(n: int, draws: int) -> int:
+    return max(_FEWEST_RESAMPLES, min(_MOST_RESAMPLES, draws // max(1, n)))
 
 
-def _followed(contestant: Contestant) -> dict[str, Any]:
-    values = [rate for run in contestant.runs for rate in run.rates[EDITED].values()]
-    return {"title": contestant.title, **_share(values)}
+def _pairs(contestants: Sequence[Contestant]) -> list[dict[str, Any]]:
+    """Each contestant against each that comes before it, by their headline conditions, corrected for all of these tests."""
+    questions = list(contestants[0].rates(contestants[0].headline))
+    shares = [(c.title, c.rates(c.headline)) for c in contestants]
+    values = [(title, [rates[i] for i in questions]) for title, rates in shares]
+    pairs = [
+        {"a": title, "b": other, "mean": stdlib.fmean(ours) - stdlib.fmean(theirs), "p": sign_flip_test(ours, theirs)}
+        for place, (title, ours) in enumerate(values)
+        for other, theirs in values[:place]
+    ]
+    return [{**pair, "p_holm": p} for pair, p in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True)]
+
+
+def _followed(contestant: Contestant, draws: int) -> dict[str, Any]:
+    # Each seed edits rows of its own choice: a question that several of them edited counts once, by its mean.
+    by_question: dict[str, list[float]] = {}
+    for run in contestant.runs:
+        for row_id, rate in run.rates[EDITED].items():
+            by_question.setdefault(row_id, []).append(rate)
+    return {"title": contestant.title, **_share([stdlib.fmean(each) for each in by_question.values()], draws)}
 
 
 def _cost(contestant: Contestant) -> dict[str, Any]:

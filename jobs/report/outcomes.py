@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from sys import intern
 from typing import Any
 
 from jobs.artifacts import Artifacts, StageFolder
@@ -31,7 +32,7 @@ NOT_COMPARABLE = register_reason(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A test row."""
 
@@ -148,12 +149,17 @@ def read_outcome(record: RunRecord, artifacts: Artifacts) -> Outcome:
     return Outcome(
         name=name, spec=record.spec, method=method.name, title=method.title, headline=method.headline,
         seed=record.spec["seed"],
-        asked={row["id"]: Asked(row["task"], row.get("dataset", ""), row["question"], row["gold"]) for row in answers[method.headline]},
+        asked={intern(row["id"]): _asked(row) for row in answers[method.headline]},
         rates={condition: rates(rows) for condition, rows in answers.items()},
         effort={condition: effort(summary["conditions"][condition]) for condition in conditions},
         stages=tuple(_cost(stage, manifest, record.id) for stage, manifest in manifests),
         training_rows=prepared.get("files", {}).get("train.jsonl", ""),
     )  # fmt: skip
+
+
+def _asked(row: Mapping[str, Any]) -> Asked:
+    # All runs of a comparison were asked the same: their texts are in memory once.
+    return Asked(intern(row["task"]), intern(row.get("dataset", "")), intern(row["question"]), intern(row["gold"]))
 
 
 def _cost(stage: Any, manifest: Mapping[str, Any], run_id: str) -> StageCost:

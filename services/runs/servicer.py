@@ -70,7 +70,7 @@ RUN_FILES_UNAVAILABLE = register_reason(
     "Check NESYCD_RUNS_ARTIFACTS_URL, the credentials and the network; repeat when the store is back.",
 )
 _LIST = "runs"
-_FEWEST, _MOST = 2, 64
+_FEWEST, _MOST = 2, 256
 """Runs of one comparison."""
 _POLL_SECONDS = 0.3
 T = TypeVar("T")

@@ -77,7 +77,7 @@ def test_a_runs_id_comes_from_its_spec_and_its_data(method: str, tmp_path: Path)
         (["SPEC", "--methods", "none"], "is unknown"),
         (["SPEC", "--methods", "nesycd", "--baseline", "std-cot"], "is not among the methods"),
         (["SPEC", "--methods", "nesycd", "--baseline", "none"], "is unknown"),
-        (["SPEC", "--methods", "all", "--seeds", "0,1,2"], "at most 64 are compared"),
+        (["SPEC", "--methods", "all", "--seeds", "0,1,2,3,4,5,6,7"], "at most 256 are compared"),
     ],
 )
 def test_what_is_asked_for_wrongly_is_told_in_a_sentence(arguments: list[str], told: str, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from jobs.report import comparison
 from jobs.report.comparison import compare_runs, contestants_of, pages
 from jobs.report.outcomes import read_outcome
 from jobs.state import FAILED, RunRecord
@@ -99,6 +100,61 @@ def test_runs_that_differ_in_their_seed_only_are_one_contestant_with_mean_and_sp
     assert base["accuracy"] == pytest.approx(sum(each) / 3)
     assert (base["spread"]["least"], base["spread"]["most"]) == pytest.approx((min(each), max(each)))
     assert headline["difference"]["p"] < 0.001 and headline["n"] == 60, "a question counts once, not once a seed"
+
+
+def test_a_question_that_several_seeds_edited_counts_once(finished: Finished) -> None:
+    def run(seed: int, edited: Sequence[bool]) -> RunRecord:
+        answers = {"augmented": answered("augmented", flags(0.5, 1)), "edited": answered("edited", edited)}
+        return finished.run(f"e{seed}", answers, seed=seed)
+
+    (followed,) = figures_of(finished, run(0, [True, True]), run(1, [True, False, True, True]))["followed"]
+    assert followed["n"] == 4 and followed["accuracy"] == pytest.approx((1 + 0.5 + 1 + 1) / 4)
+
+
+def test_the_test_is_named_by_what_was_used_also_for_samples_of_one_seed(finished: Finished) -> None:
+    def run(run_id: str, shares: Sequence[int]) -> RunRecord:
+        rows = [
+            row
+            for sample in range(3)
+            for row in answered("general", [sample < right for right in shares], sample=sample)
+        ]
+        return finished.run(run_id, {"general": rows}, method="std-cot", seed=0, data={"train": run_id, "test": "t"})
+
+    figures = figures_of(finished, run("a", [1] * 20), run("b", [2] * 20))
+    assert figures["rows"][1]["difference"]["test"] == "permutation" and len(figures["seeds"]) == 1
+    for text in pages(figures):
+        assert "permutation test" in text and "McNemar" not in text
+    for text in pages(figures_of(finished, std_cot(finished, "c"), nesycd(finished, "d"))):
+        assert "McNemar" in text and "permutation test" not in text
+
+
+def test_three_to_twelve_methods_are_compared_each_with_each(finished: Finished) -> None:
+    runs = [std_cot(finished, "a"), nesycd(finished, "b"), nesycd(finished, "c", knowledge={"top_k": 1})]
+    assert figures_of(finished, *runs[:2])["pairs"] == []
+    figures = figures_of(finished, *runs)
+    a, b = flags(0.4, 1), flags(0.8, 1)
+    first = figures["pairs"][0]
+    assert [(one["a"], one["b"]) for one in figures["pairs"]] == [
+        ("NesyCD (knowledge.top_k 3)", "Std-CoT"), ("NesyCD (knowledge.top_k 1)", "Std-CoT"),
+        ("NesyCD (knowledge.top_k 1)", "NesyCD (knowledge.top_k 3)"),
+    ]  # fmt: skip
+    assert first["mean"] == pytest.approx((sum(b) - sum(a)) / 60) and first["p"] == mcnemar(b, a)
+    assert first["p_holm"] == pytest.approx(3 * first["p"]) and figures["pairs"][2]["p_holm"] == 1
+    for text in pages(figures):
+        assert "Each against each" in text and "all 3 pairs" in text
+    html = pages(figures)[0]
+    assert html.count("<table>") == html.count('<div class="scroll"><table>')
+
+
+def test_many_runs_share_what_intervals_may_draw(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    monkeypatch.setattr(comparison, "_DRAWS", 3 * 4 * 60 * 300)
+    found = comparison.compare_seeds
+    monkeypatch.setattr(
+        comparison, "compare_seeds", lambda *a, resamples: drawn.append(resamples) or found(*a, resamples=resamples)
+    )
+    figures_of(finished, std_cot(finished), nesycd(finished))
+    assert drawn == [300] * 3, "four rows, of three intervals each"
 
 
 def test_the_same_seed_again_and_other_settings_are_contestants_of_their_own(finished: Finished) -> None:
