@@ -155,8 +155,10 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
 def sign_flip_test(a: Sequence[bool | float], b: Sequence[bool | float], seed: int = 0) -> float:
     """Two-sided paired permutation test: how often so large a difference comes about where the sign of each is a coin's.
 
-    Of flags it is the exact McNemar test. Of shares (means over seeds or samples) the signs are drawn 10,000 times. A
-    question counts once, however many seeds answered it: their answers are no independent evidence.
+    Of flags it is the exact McNemar test. Of shares (means over seeds or samples) the signs are drawn 10,000 times; where
+    none of the draws is so large, Hoeffding's bound is told if it is below what so many draws can show, since a correction
+    for hundreds of tests needs smaller values. A question counts once, however many seeds answered it: their answers are no
+    independent evidence.
 
     Args:
         a: one value a question.
@@ -178,7 +180,9 @@ def sign_flip_test(a: Sequence[bool | float], b: Sequence[bool | float], seed: i
     for _ in range(_FLIPS):
         total = sum(size * (2 * rng.getrandbits(count).bit_count() - count) for size, count in sizes.items())
         larger += abs(total) >= reached
-    return (larger + 1) / (_FLIPS + 1)
+    drawn = (larger + 1) / (_FLIPS + 1)
+    squares = math.fsum(size * size * count for size, count in sizes.items())
+    return drawn if larger else min(drawn, 2 * math.exp(-reached * reached / (2 * squares)))
 
 
 def spread(values: Sequence[float]) -> Spread:

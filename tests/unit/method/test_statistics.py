@@ -82,6 +82,13 @@ def test_the_sign_flip_test_of_shares_agrees_with_counting_all_signs() -> None:
     assert p == pytest.approx(sign_flip_test([0.0] * 12, differences), abs=1e-12)
 
 
+def test_the_sign_flip_test_of_a_large_difference_is_not_bounded_by_the_number_of_draws() -> None:
+    a, b = [1.0, 2 / 3] * 60, [1 / 3] * 120
+    p = sign_flip_test(a, b)
+    # All 120 differences have the same sign: the true value is 2 ** -119.
+    assert 2**-119 < p < 1e-9, "small enough for a correction for hundreds of tests, and never below the truth"
+
+
 def test_equal_methods_are_called_different_as_often_as_the_level_says() -> None:
     rng, found = random.Random(1), 0
     for number in range(80):
