@@ -13,8 +13,9 @@ from method.arithmetic import equations
 from method.normalise import normalise_fact
 from method.numbers import all_numbers, read_number, spelled_numbers
 
-NO_ANSWER, FORMAT, ARITHMETIC, FACT, OTHER = "no answer", "format", "wrong arithmetic", "wrong fact", "other"
-KINDS = (NO_ANSWER, FORMAT, ARITHMETIC, FACT, OTHER)
+CUT_OFF, NO_ANSWER, FORMAT = "cut off", "no answer", "format"
+ARITHMETIC, FACT, OTHER = "wrong arithmetic", "wrong fact", "other"
+KINDS = (CUT_OFF, NO_ANSWER, FORMAT, ARITHMETIC, FACT, OTHER)
 
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+|\n+")
 _BARE_NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w%])")  # not "15th", not "x2"
@@ -28,11 +29,13 @@ def classify(answer: Mapping[str, Any]) -> str:
 
     Args:
         answer: a record of an evaluation: "text" (all that the student wrote), "answer" (what was read out of it, or
-            None), "gold", "question" and "entries" (what it read: each with its "text"; may be absent).
+            None), "gold", "question", "entries" (what it read: each with its "text") and "truncated" (whether it was cut
+            off at the most tokens); the last two may be absent.
 
     Returns:
         One of KINDS, the first that holds:
 
+        * "cut off": it came to no answer in the tokens that it may write.
         * "no answer": nothing that could be one was written.
         * "format": what was written is no value of the gold answer's type, or has the right value in a form that does
           not count.
@@ -43,6 +46,8 @@ def classify(answer: Mapping[str, Any]) -> str:
     """
     text, gold, question = str(answer.get("text") or ""), str(answer["gold"]), str(answer.get("question") or "")
     said = answer.get("answer")
+    if not said and answer.get("truncated"):
+        return CUT_OFF
     if not said:
         last = text.strip().rsplit("\n", 1)[-1]
         return FORMAT if _states(last, gold, values.type_of(gold)) else NO_ANSWER

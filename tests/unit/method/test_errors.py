@@ -53,6 +53,12 @@ CASES = [
 ]  # fmt: skip
 
 
+def test_an_answer_that_was_not_reached_is_cut_off_and_one_that_was_read_is_judged_by_what_it_says() -> None:
+    record = {"gold": "18", "question": LEGS, "truncated": True, "text": "Weevils have 6 legs.\n3 times 6 is 18"}
+    assert classify({**record, "answer": None}) == "cut off"
+    assert classify({**record, "answer": "15", "text": "3 * 6 = 15. So the answer is 15. 3 * 6"}) == "wrong arithmetic"
+
+
 @pytest.mark.parametrize(("kind", "question", "gold", "said", "text", "entries"), CASES)
 def test_a_mistake_is_of_the_first_kind_that_can_be_shown(
     kind: str, question: str, gold: str, said: str | None, text: str, entries: list[str]
@@ -62,7 +68,7 @@ def test_a_mistake_is_of_the_first_kind_that_can_be_shown(
 
 
 def test_every_kind_is_told_above_and_a_bare_record_is_enough() -> None:
-    assert {case[0] for case in CASES} == set(KINDS)
+    assert {"cut off", *(case[0] for case in CASES)} == set(KINDS)
     assert classify({"text": "x", "answer": "25", "gold": "24"}) == "other"
 
 
