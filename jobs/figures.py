@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from sys import intern
 from typing import Any
@@ -32,7 +32,7 @@ def summarise(
     sets, kind = sets_of({a["id"]: (a["task"], a.get("dataset", "")) for rows in answers.values() for a in rows})
     summary: dict[str, Any] = {
         "kind": kind,
-        "conditions": {name: _figures(rows, sets) for name, rows in answers.items()},
+        "conditions": {name: _figures(rows, sets, kind) for name, rows in answers.items()},
         "comparisons": [
             compare(a, answers[a], b, answers[b]) for a, b in _COMPARED if answers.get(a) and answers.get(b)
         ],
@@ -118,18 +118,21 @@ def _share(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"n": len(each), "accuracy": mean, "low": low, "high": high}
 
 
-def _figures(answers: Sequence[Mapping[str, Any]], sets: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    families = sorted({a["task"] for a in answers})
-    facts = sorted({a["facts"] for a in answers if a.get("facts")})
-    own = [(name, set(ids)) for name, ids in sets.items()]
-    parts = {name: _share([a for a in answers if a["id"] in ids]) for name, ids in own}
+def _by(answers: Sequence[Mapping[str, Any]], attribute: str) -> dict[str, dict[str, Any]]:
+    values = sorted({a[attribute] for a in answers if a.get(attribute)})
+    return {value: _share([a for a in answers if a.get(attribute) == value]) for value in values}
+
+
+def _figures(answers: Sequence[Mapping[str, Any]], sets: Collection[str], kind: str) -> dict[str, Any]:
+    families = _by(answers, "task")
+    parts = _by(answers, "dataset") if kind == "data set" else families
     return {
         **_share(answers),
-        "families": {task: _share([a for a in answers if a["task"] == task]) for task in families},
+        "families": families,
+        "facts": _by(answers, "facts"),
         "sets": parts,
-        # Of rows that were chosen (those that are edited) a set may have none.
-        "average": fmean(part["accuracy"] for part in parts.values()) if parts and all(p["n"] for p in parts.values()) else None,
-        "facts": {kind: _share([a for a in answers if a.get("facts") == kind]) for kind in facts},
+        # Of rows that were chosen (those that are edited) a set may have none: they have no mean of all sets.
+        "average": fmean(part["accuracy"] for part in parts.values()) if parts and parts.keys() == set(sets) else None,
         "samples": max((a.get("sample", 0) for a in answers), default=0) + 1,
         "errors": sum("error" in a for a in answers),
         "gated": sum(bool(a.get("gated")) for a in answers),
