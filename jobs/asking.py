@@ -212,8 +212,8 @@ async def ask_student(
             expected = gold(i) if gold else row.answer
             records.append(
                 {
-                    **_answer(results[str(i)], row, expected),
                     **rows[i].attributes,
+                    **_answer(results[str(i)], row, expected),
                     **extra(i),
                     "seconds": round(seconds / len(indices), 4),
                 }

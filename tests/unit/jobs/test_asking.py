@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from nesycd.student.v1 import AnswerResponse, BatchAnswerResponse
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from jobs.asking import _answer, cut_off
+from nesycd.student.v1 import AnswerRequest, AnswerResponse, BatchAnswerResponse
+
+from jobs.artifacts import Artifacts, StageFolder
+from jobs.asking import _answer, ask_student, cut_off
+from jobs.rows import DataRow
 from method.prompts import Row
 
 ROW = Row("r1", "legs", "How many legs have 3 spiders?", "24")
@@ -21,3 +27,16 @@ def test_a_note_tells_where_more_than_a_few_answers_were_cut_off_and_what_to_do(
     told = cut_off({"general": 0.125, "augmented": 0.02, "zero_shot": 1.0}, most=80)
     assert told == "cut off at evaluate.max_new_tokens = 80: 12% of general, 100% of zero_shot; raise it"
     assert cut_off({"general": 0.03}, most=80) == ""
+
+
+async def test_a_rows_attributes_are_recorded_and_are_never_taken_for_what_the_student_did(tmp_path: Path) -> None:
+    async def batch(method: Any, messages: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return {i: BatchAnswerResponse(row_id=i, response=AnswerResponse(answer="24", text="24.")) for i in messages}
+
+    services = SimpleNamespace(batch=batch, student=SimpleNamespace(BatchAnswer=None))
+    folder = StageFolder(Artifacts(str(tmp_path)), "evaluate", "1")
+    context: Any = SimpleNamespace(folder=folder, services=services, check=lambda: None, progress=lambda *_, **__: None)
+    rows = [DataRow(ROW, {"dataset": "bbh", "correct": "no", "text": "x", "truncated": "yes", "entries": "none"})]
+    (record,) = await ask_student(context, "answers", rows, lambda i: AnswerRequest(question=ROW.question))
+    assert (record["dataset"], record["correct"], record["text"]) == ("bbh", True, "24.")
+    assert record["truncated"] is False and record["entries"] == []
