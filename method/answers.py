@@ -84,6 +84,8 @@ _WRAPPERS = (
     ("\\(", "\\)"),
     ("\\[", "\\]"),
 )
+# Lines that markdown quotes; a line of brackets only is an answer of its own.
+_QUOTED = re.compile(r"[\s:*_]*(?:\n[ \t]*>[ \t]*)+(?=[^\n]*\w)")
 _MAX_ANSWER_CHARS = 1000
 
 
@@ -120,6 +122,7 @@ def _boxed(tail: str) -> str | None:
 
 def _clean(tail: str) -> str | None:
     """Cuts what follows a marker down to the answer; None where nothing that could be one is left."""
+    tail = _QUOTED.sub("", tail, count=1) if _QUOTED.match(tail) else tail
     tail = re.sub(r"^(?:\s|\\\[|\*\*(?=\s)|```\w*(?=\n)|\$\$(?=\s*\n))+", "", tail.strip(" \t\r\n:\u200b\ufeff"))
     tail = _boxed(tail) or re.sub(r"^[-*•]\s+(?=[A-Za-z(])", "", _first_line(tail))
     tail = _FILLER.sub("", tail, count=1) if _FILLER.match(tail) else tail

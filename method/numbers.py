@@ -78,6 +78,11 @@ _FORMULA = re.compile(
     re.IGNORECASE,
 )
 _REASON = re.compile(r"[\s,(]+(?:because|since)\b.*", re.DOTALL)
+_CALCULATION = re.compile(r"<<[^<>]*>>")  # GSM8K's
+_LINE_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
+_TAG = re.compile(r"</?[A-Za-z]\w*(?:\s[^<>]*=[^<>]*|\s*/?)>")  # "<m and k>" bounds m
+# What an arrow leads to is the result, as what stands behind "=" is.
+_ARROW = re.compile(r"(?:[-=]+>|[→⇒]|\b(?:long)?rightarrow\b)(?=\s*[-+]?[$€£]?\s*\.?\d)", re.IGNORECASE)
 # What bounds a value does not state it.
 _BOUND = re.compile(r"(?:<(?![^<>]*>)|[>≠±]|\bpm\b)\s?=?\s*[-+$]?\d")
 _BOUND_WORDS = re.compile(
@@ -176,7 +181,8 @@ def read_number(text: str) -> Fraction | None:
     """
     plain = re.sub(r"\b(?:minus|negative)\s+(?=[\d$])", "-", plain_text(text), flags=re.IGNORECASE)
     plain = re.sub(rf"(?<=\d)(\s*{_LENGTH})\^([23])(?!\w)", r" \1\2", plain)  # "18 cm^2"
-    plain = re.sub(r"<<[^<>]*>>|</?[a-z]+>", "", plain)  # calculator marks of GSM8K, tags
+    plain = _TAG.sub("", _LINE_BREAK.sub(" ", _CALCULATION.sub("", plain)))
+    plain = _ARROW.sub("=", plain)
     first = NUMBER.search(plain)
     if first:
         plain = plain[: first.end()] + _REASON.sub("", plain[first.end() :])

@@ -1,4 +1,4 @@
-"""Hard cases of scoring: a table of what a careful person would say, and 300 outputs of real models with a person's verdicts."""
+"""Hard cases of scoring: a table of what a careful person would say, and outputs of real models with a person's verdicts."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ def test_an_answer_is_credited_in_every_form_that_states_it_and_in_no_other(row:
 
 
 def test_the_verdicts_are_many_and_of_both_kinds_for_every_task_with_recorded_answers() -> None:
-    assert len(VERDICTS) >= 300
+    assert len(VERDICTS) >= 310
     assert len({row["task"] for row in VERDICTS}) >= 24
     for task in {row["task"] for row in VERDICTS} - {"units"}:
         assert {row["right"] for row in VERDICTS if row["task"] == task} == {True, False}, task
@@ -315,6 +315,9 @@ _LOOPED = [
     ".\t",
     "9,",
     "1/",
+    "\n> ",
+    "-> ",
+    "<b a=",
 ]
 
 
