@@ -29,6 +29,15 @@ def test_a_spec_of_the_pages_is_valid(text: str) -> None:
     parse(yaml.safe_load(text))
 
 
+def test_the_page_tells_how_many_outputs_hold_scoring_to_what_a_person_says() -> None:
+    verdicts, said = (
+        [json.loads(line) for line in (DOCS.parent / "tests/unit/method" / name).read_text("utf-8").splitlines()]
+        for name in ("verdicts.jsonl", "said.jsonl")
+    )
+    real, made = sum("output" in row for row in verdicts), sum(len(row["right"]) + len(row["wrong"]) for row in said)
+    assert f"{real:,} outputs of real models" in DATA and f"{made:,} made ones" in DATA
+
+
 def test_the_spec_for_ones_own_data_has_ten_lines() -> None:
     (text,) = blocks(OWN, "yaml")
     assert len(text.splitlines()) == 10
