@@ -44,6 +44,8 @@ def utility(latest: Mapping[str, StageFolder]) -> dict[str, Any]:
     if folder is None or not folder.has("utility.jsonl"):
         return {}
     rows = folder.read_jsonl("utility.jsonl")
+    # A run that measured before an upgrade and is reported after it has no `own`: then nothing is told apart.
+    apart = all("own" in row for row in rows)
     return {
         "entries": len(rows),
         "helped": sum(row["score"] > 0 for row in rows),
@@ -57,7 +59,7 @@ def utility(latest: Mapping[str, StageFolder]) -> dict[str, Any]:
                 ("the rows that they came from", [row["own"] for row in rows]),
                 ("other rows", [{key: row[key] - row["own"][key] for key in row["own"]} for row in rows]),
             )
-        ],
+        ] if apart else [],
         "retired": [row for row in rows if row["retire"]],
     }  # fmt: skip
 

@@ -205,6 +205,14 @@ def test_what_validate_measured_of_entries_is_told(tmp_path: Path) -> None:
     )
 
 
+def test_what_validate_measured_before_it_told_own_rows_apart_is_reported_without_that(tmp_path: Path) -> None:
+    line = {"entry": "1", "text": "Crabs have 9 legs.", "used": 7, "helped": 1, "harmed": 5, "cases": 4, "fixed": 3, "score": -4, "retire": True}  # fmt: skip
+    files = {"validate/utility.jsonl": [line, line | {"text": "z", "score": 2, "retire": False}]}
+    for text in Report(tmp_path, ANSWERS, files, knowledge={"utility": {"rows": 50}}).both:
+        assert "Crabs have 9 legs." in text and "6 of 8 are right now" in text and "kb rollback" in text
+        assert "its own" not in text and "other rows" not in text and "the rows that they came from" not in text
+
+
 def test_test_rows_that_were_trained_on_are_told(tmp_path: Path) -> None:
     test, training = (
         Row("t1", "legs", "How many legs have 3 mites?", "24"),
@@ -349,6 +357,7 @@ def test_a_control_that_is_given_what_the_question_finds_itself_is_told(tmp_path
     shuffled[0]["own_entries"] = 1
     for text in Report(tmp_path, {**ANSWERS, "shuffled": shuffled}).both:
         assert "1 of its answers read an entry that the question finds itself" in text
+        assert "no other question was found" in text, "donors looks for exchanges of pairs, not for all there could be"
 
 
 def test_the_test_of_samples_is_named_as_what_it_is(tmp_path: Path) -> None:
