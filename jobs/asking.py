@@ -26,6 +26,10 @@ from services.common.errors import NesycdError
 TEACHER_SHARD = 32
 STUDENT_CHUNK = 48
 """Rows that the student is asked together. Fixed and aligned: which rows share a batch decides the last bits of an answer."""
+_AT_TIMES = frozenset(
+    ("sample", "error", "confidence", "gated", "own_entries", "original_answer", "original_entry", "edited_entry", "edited_name")
+)  # fmt: skip
+"""Fields that only some records have: where one has not, an attribute of that name would stand for it."""
 _FEW_CUT_OFF = 0.03
 """Up to this share of answers that were cut off a note does not tell it: some students talk on at any length."""
 _USAGE_SECONDS = 5.0
@@ -189,7 +193,8 @@ async def ask_student(
         note: For people.
 
     Returns:
-        One record a row, in order: id, task, question, gold, answer, text, correct, entries, tokens, truncated, and the row's attributes.
+        One record a row, in order: id, task, question, gold, answer, text, correct, entries, tokens, truncated, and the row's
+        attributes but those that are named as a field of the record is.
     """
     chunks = context.folder.journal(journal, STUDENT_CHUNK)
     total = first + len(rows) if total is None else total
@@ -212,7 +217,7 @@ async def ask_student(
             expected = gold(i) if gold else row.answer
             records.append(
                 {
-                    **rows[i].attributes,
+                    **{name: value for name, value in rows[i].attributes.items() if name not in _AT_TIMES},
                     **_answer(results[str(i)], row, expected),
                     **extra(i),
                     "seconds": round(seconds / len(indices), 4),

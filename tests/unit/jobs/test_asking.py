@@ -10,6 +10,7 @@ from nesycd.student.v1 import AnswerRequest, AnswerResponse, BatchAnswerResponse
 
 from jobs.artifacts import Artifacts, StageFolder
 from jobs.asking import _answer, ask_student, cut_off
+from jobs.figures import summarise
 from jobs.rows import DataRow
 from method.prompts import Row
 
@@ -36,7 +37,19 @@ async def test_a_rows_attributes_are_recorded_and_are_never_taken_for_what_the_s
     services = SimpleNamespace(batch=batch, student=SimpleNamespace(BatchAnswer=None))
     folder = StageFolder(Artifacts(str(tmp_path)), "evaluate", "1")
     context: Any = SimpleNamespace(folder=folder, services=services, check=lambda: None, progress=lambda *_, **__: None)
-    rows = [DataRow(ROW, {"dataset": "bbh", "correct": "no", "text": "x", "truncated": "yes", "entries": "none"})]
+    own = {"dataset": "bbh", "correct": "no", "text": "x", "truncated": "yes", "entries": "none"}
+    at_times = {
+        "sample": "7",
+        "error": "none",
+        "gated": "no",
+        "own_entries": "x",
+        "edited_entry": "x",
+        "confidence": "1",
+    }
+    rows = [DataRow(ROW, own | at_times)]
     (record,) = await ask_student(context, "answers", rows, lambda i: AnswerRequest(question=ROW.question))
     assert (record["dataset"], record["correct"], record["text"]) == ("bbh", True, "24.")
     assert record["truncated"] is False and record["entries"] == []
+    assert not at_times.keys() & record.keys()
+    figures = summarise({"general": [record]}, {})["conditions"]["general"]
+    assert [figures[name] for name in ("samples", "errors", "gated", "own_entries")] == [1, 0, 0, 0]
