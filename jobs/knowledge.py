@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any, Literal
 
 from nesycd.knowledge.v1 import (
@@ -24,6 +27,11 @@ INVALID_EXPERT_FILE = register_reason(
     "INVALID_KNOWLEDGE_FILE",
     "A file of knowledge entries has lines that cannot be imported; none of it was.",
     "Correct the lines that the message names.",
+)
+# The list at the beginning of a Markdown section, up to a blank line.
+_SAID_OF_IT = re.compile(
+    r"\A- (?:id|title|kind|status|tags|review|cause|conflicts|superseded by|counters|etag|source):.*?(?:\n[ \t]*\n|\Z)",
+    re.S,
 )
 _PIECE = 256 * 1024
 _FEEDBACK = 500
@@ -74,7 +82,7 @@ async def import_knowledge(
     """
     options = ImportOptions(
         parent=context.knowledge_base,
-        format=EXCHANGE_FORMAT_MARKDOWN if not form and file.endswith((".md", ".markdown")) else EXCHANGE_FORMAT_JSONL,
+        format=EXCHANGE_FORMAT_MARKDOWN if not form and _is_markdown(file) else EXCHANGE_FORMAT_JSONL,
         atomic=True,
         reviewed=True,
         author=author,
@@ -90,6 +98,29 @@ async def import_knowledge(
         text = "; ".join(f"{place}: {sentence}" for place, sentence in places)
         raise InvalidArgument(f"{text}", reason=INVALID_EXPERT_FILE, violations=places)
     return response
+
+
+def texts_of(content: bytes, file: str) -> dict[str, str]:
+    """What a file of entries gives to be read, by ``file:line``; of a file that `import_knowledge` took.
+
+    Args:
+        content: The file.
+        file: Its name: ``.md`` is Markdown, all else JSONL.
+    """
+    lines = content.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
+    if not _is_markdown(file):
+        entries = {f"{file}:{at}": json.loads(line) for at, line in enumerate(lines, 1) if line.strip()}
+        return {place: entry["text"] for place, entry in entries.items() if entry.get("text")}
+    starts = [at for at, line in enumerate(lines) if line.startswith("## ") or line == "##"]
+    texts = {}
+    for start, end in pairwise([*starts, len(lines)]):
+        body = _SAID_OF_IT.sub("", "\n".join(lines[start + 1 : end]).strip(), count=1)
+        texts[f"{file}:{start + 1}"] = body.partition("\n### Index text")[0].strip()
+    return texts
+
+
+def _is_markdown(file: str) -> bool:
+    return file.endswith((".md", ".markdown"))
 
 
 async def record_feedback(context: Context, lines: Iterable[Mapping[str, Any]], what: str = "") -> None:

@@ -22,7 +22,7 @@ from jobs.artifacts import read_jsonl
 from jobs.asking import ask_student, ask_teacher, cut_off, rows_of, shuffled, teacher_request
 from jobs.context import Context
 from jobs.figures import summarise
-from jobs.knowledge import export_knowledge, import_knowledge, record_feedback
+from jobs.knowledge import export_knowledge, import_knowledge, record_feedback, texts_of
 from jobs.rows import DataRow
 from jobs.serving import as_evaluated, request_for, retrieval
 from jobs.stages.prepare import expert_file
@@ -74,28 +74,25 @@ async def _contamination(context: Context) -> None:
     trains = any(stage in context.inputs for stage in ("rationalize", *TRAINING_STAGES))
     training = [item.row for item in rows_of(context, "train.jsonl")] if trains else []
     reads = any(stage in context.inputs for stage in ("extract", "passages"))
-    entries = await _texts(context) if reads else {}
-    folder.write("work/entries.json", json.dumps(entries, ensure_ascii=False).encode())
+    entries = (
+        {entry["name"]: entry.get("text", "") for entry in read_jsonl(await export_knowledge(context))} if reads else {}
+    )
     found = contamination.check([item.row for item in rows_of(context, "test.jsonl")], training, entries)
     folder.write("contamination.json", json.dumps(found.summary(), indent=2, ensure_ascii=False).encode())
 
 
-async def _expert_contamination(context: Context) -> None:
-    """Looks for test rows in what the expert's file brought: entries that are new since `_contamination`, or have another text."""
+def _expert_contamination(context: Context, content: bytes, file: str) -> None:
+    """Looks for test rows in what the expert's file brings, also where the knowledge base had it before.
+
+    A base that others share, or an evaluation that is done anew, has it: what the base lacked tells nothing.
+    """
     folder = context.folder
     told = json.loads(folder.read("contamination.json"))
     if "expert" in told:
         return
-    before = json.loads(folder.read("work/entries.json"))
-    brought = {name: text for name, text in (await _texts(context)).items() if before.get(name) != text}
-    found = contamination.check([item.row for item in rows_of(context, "test.jsonl")], [], brought)
+    found = contamination.check([item.row for item in rows_of(context, "test.jsonl")], [], texts_of(content, file))
     told["expert"] = found.summary()
     folder.write("contamination.json", json.dumps(told, indent=2, ensure_ascii=False).encode())
-
-
-async def _texts(context: Context) -> dict[str, str]:
-    """The texts of the run's knowledge base, by the entries' names."""
-    return {entry["name"]: entry.get("text", "") for entry in read_jsonl(await export_knowledge(context))}
 
 
 async def settle(context: Context, manifest: dict[str, Any]) -> None:
@@ -193,16 +190,15 @@ class _Evaluation:
 
     async def _import(self) -> None:
         folder, path = self.context.folder, self.context.spec.data.expert
+        content, file = self.context.inputs["prepare"].read(expert_file(path)), path.rsplit("/", 1)[-1]
         if not folder.has("work/imported.json"):
-            content = self.context.inputs["prepare"].read(expert_file(path))
             made = await import_knowledge(
-                self.context, content, path.rsplit("/", 1)[-1], author="expert",
-                reason=f"evaluation of {self.context.run_name}",
+                self.context, content, file, author="expert", reason=f"evaluation of {self.context.run_name}",
             )  # fmt: skip
             told = {"created": made.created, "updated": made.updated, "merged": made.merged, "unchanged": made.unchanged,
                     "for_review": made.for_review}  # fmt: skip
             folder.write("work/imported.json", json.dumps(told).encode())
-        await _expert_contamination(self.context)
+        _expert_contamination(self.context, content, file)
         self.import_told = json.loads(folder.read("work/imported.json"))
 
     async def _edits(
@@ -296,10 +292,10 @@ def derangement(count: int, seed: int) -> list[int]:
 
 
 def donors(found: Sequence[Collection[str]], seed: int) -> list[int]:
-    """For each row another one whose entries it is given: one that found none of the same, as far as there are such rows.
+    """For each row another one whose entries it is given: one that found none of the same, as far as exchanges find such.
 
-    It begins with `derangement` and exchanges donors while that lowers the number of rows that are given what they found
-    themselves. Every row's entries are used once.
+    It begins with `derangement` and exchanges the donors of two rows while that lowers the number of rows that are given what
+    they found themselves; what only a longer exchange would better stays. Every row's entries are used once.
 
     Args:
         found: The entries that each row found.

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from nesycd.knowledge.v1 import ImportEntriesResponse
 
 from jobs.artifacts import Artifacts, StageFolder, write_jsonl
 from jobs.figures import compare, helped_and_harmed, summarise
@@ -94,28 +95,50 @@ def test_a_row_that_was_answered_several_times_counts_by_its_share() -> None:
     assert compared["n"] == 2 and round(compared["difference"], 4) == 0.3333
 
 
-async def test_test_rows_are_also_looked_for_in_what_the_experts_file_brings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("file", ["expert.jsonl", "expert.md"])
+async def test_test_rows_are_also_looked_for_in_what_the_experts_file_brings_even_where_the_base_had_it(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     question = "How many legs do three mites have in all, if none of them lost any?"
     artifacts = Artifacts(str(tmp_path))
     prepare = StageFolder(artifacts, "prepare", "1")
     prepare.write("test.jsonl", write_jsonl([{"id": "t1", "task": "legs", "question": question, "answer": "24"}]))
     prepare.write("train.jsonl", b"")
+    if file.endswith(".md"):
+        prepare.write(file, f"# Knowledge\n\n## Mites\n\nThey have 8 legs.\n\n## —\n\n- id: 3\n\n{question}\n".encode())
+    else:
+        prepare.write(
+            file, write_jsonl([{"text": "Mites have 8 legs."}, {"name": "2", "tags": []}, {"text": question}])
+        )
     base = {"1": "Spiders have 8 legs.", "2": "Mites have 6 legs."}
+    imports = 0
 
     async def export(_: Any) -> bytes:
         return write_jsonl({"name": f"knowledgeBases/k/entries/{i}", "text": text} for i, text in base.items())
 
+    async def bring(*_: Any, **__: Any) -> ImportEntriesResponse:
+        nonlocal imports
+        imports += 1
+        base["3"] = question
+        return ImportEntriesResponse(created=1)
+
     monkeypatch.setattr(evaluate, "export_knowledge", export)
-    folder = StageFolder(artifacts, "evaluate", "1")
-    context: Any = SimpleNamespace(inputs={"prepare": prepare, "extract": None}, folder=folder)
-    await evaluate._contamination(context)
-    base |= {"2": "Mites have 8 legs.", "3": f"{question} 24."}
-    for _ in range(2):  # killed and begun again
-        await evaluate._contamination(context)
-        await evaluate._expert_contamination(context)
-    told = json.loads(folder.read("contamination.json"))
-    assert (told["entries"], told["same"] + told["near"]) == (2, 0), "before the import"
-    assert (told["expert"]["entries"], told["expert"]["near"]) == (2, 1), "the new entry, and the one that was changed"
-    assert "knowledgeBases/k/entries/3" in told["expert"]["examples"][0]
+    monkeypatch.setattr(evaluate, "import_knowledge", bring)
+
+    async def evaluated(digest: str) -> dict[str, Any]:
+        folder = StageFolder(artifacts, "evaluate", digest)
+        spec = SimpleNamespace(data=SimpleNamespace(expert=f"/data/{file}"))
+        context: Any = SimpleNamespace(
+            inputs={"prepare": prepare, "extract": None}, folder=folder, spec=spec, run_name="runs/r"
+        )
+        for _ in range(2):  # killed and begun again
+            await evaluate._contamination(context)
+            await evaluate._Evaluation._import(SimpleNamespace(context=context))  # type: ignore[arg-type]
+        return json.loads(folder.read("contamination.json"))
+
+    told = await evaluated("1")
+    assert (told["entries"], told["same"]) == (2, 0), "before the import"
+    anew = await evaluated("2")
+    assert (anew["entries"], anew["same"], imports) == (3, 1, 2), "done anew, the base has it too"
+    assert told["expert"] == anew["expert"] and (told["expert"]["entries"], told["expert"]["same"]) == (2, 1)
+    assert f"the same as entry {file}:{3 if file.endswith('jsonl') else 7}" in told["expert"]["examples"][0]
