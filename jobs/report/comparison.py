@@ -25,7 +25,11 @@ _OWN = ("name", "seed", "publish")
 EDITED = "edited"
 """The condition in which another answer counts as right than the test row's."""
 _DRAWS = 200_000_000
-"""Values that all intervals of a comparison may draw together, some seconds: of many runs and very many questions fewer resamples are taken."""
+"""Values that all intervals of a comparison may draw together, some seconds: of many runs and very many questions fewer resamples are taken.
+
+Never fewer than `_FEWEST_RESAMPLES`, below which an interval is none: 640 rows of 2,500 questions then draw a thousand million
+values, a minute.
+"""
 _FEWEST_RESAMPLES, _MOST_RESAMPLES = 200, 1000
 _PAIRED = range(3, 13)
 """So many contestants are compared each with each: of two the table of methods tells it, and of more nobody reads it."""
@@ -170,7 +174,9 @@ def _row(
     rates = contestant.rates(condition)
     each = [stdlib.fmean(run.rates[condition].values()) for run in contestant.runs]
     headline = condition == contestant.headline
-    parts = {name: _share([rates[i] for i in ids], draws) for name, ids in sets.items()}
+    parts = {
+        name: _share([rates[i] for i in ids], draws * len(ids) // max(1, len(rates))) for name, ids in sets.items()
+    }
     effort = [run.effort[condition] for run in contestant.runs]
     return {
         "title": contestant.title if headline else f"{contestant.title}: {title(condition)}",

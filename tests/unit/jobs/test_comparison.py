@@ -153,8 +153,18 @@ def test_many_runs_share_what_intervals_may_draw(finished: Finished, monkeypatch
     monkeypatch.setattr(
         comparison, "compare_seeds", lambda *a, resamples: drawn.append(resamples) or found(*a, resamples=resamples)
     )
-    figures_of(finished, std_cot(finished), nesycd(finished))
+    shares: list[tuple[int, int]] = []
+    interval = comparison.bootstrap_interval
+    monkeypatch.setattr(
+        comparison,
+        "bootstrap_interval",
+        lambda values, resamples: shares.append((len(values), resamples)) or interval(values, resamples=resamples),
+    )
+    figures = figures_of(finished, std_cot(finished), nesycd(finished))
     assert drawn == [300] * 3, "four rows, of three intervals each"
+    assert shares[: 4 * 4] == [*[(20, 300)] * 3, (60, 300)] * 4, "the sets of a row have one interval's draws together"
+    assert sum(n * resamples for n, resamples in shares[:16]) + 3 * 60 * 300 <= comparison._DRAWS
+    assert figures["followed"][0]["n"] == 20
 
 
 def test_the_same_seed_again_and_other_settings_are_contestants_of_their_own(finished: Finished) -> None:
