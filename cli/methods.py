@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.problems import Problem
+from jobs.code import code_digest
 from method.methods import Method, UnknownMethod, all_methods, get_method
 
 _ID_LENGTH = 50
@@ -78,8 +79,11 @@ def for_method(spec: Mapping[str, Any], method: Method) -> dict[str, Any]:
 
 
 def run_id_of(spec: Mapping[str, Any]) -> str:
-    """The id of a run that is made of its checked spec and its data: the same command finds the same run again."""
-    facts = json.dumps([spec, _data_of(spec)], sort_keys=True)
+    """The id of a run that is made of its checked spec, its data and the code: the same command finds the same run again.
+
+    After an upgrade it makes new ones: those of the former code were perhaps trained and scored otherwise.
+    """
+    facts = json.dumps([spec, _data_of(spec), code_digest()], sort_keys=True)
     tail = f"-{spec['method']}-{spec['seed']}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"
     return spec["name"][: _ID_LENGTH - len(tail)].rstrip("-") + tail
 

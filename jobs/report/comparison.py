@@ -268,4 +268,12 @@ def _notes(outcomes: Sequence[Outcome]) -> list[str]:
             notes.append(f"The runs have several {what}: {', '.join(sorted(values))}.")
     if len({run.training_rows for run in outcomes if run.training_rows}) > 1:
         notes.append("The runs were not all given the same training rows.")
+    by_code = Counter(run.code for run in outcomes)
+    if len(by_code) > 1:
+        most = by_code.most_common(1)[0][0]
+        others = ", ".join(run.name for run in outcomes if run.code != most)
+        notes.append(
+            f"Not all runs were evaluated by the same code of NesyCD ({others} by another than the others): they may have been "
+            "trained and scored otherwise. nesycd compare with the spec makes all of them by the code as it is."
+        )
     return notes

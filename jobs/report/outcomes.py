@@ -83,6 +83,7 @@ class Outcome:
         effort: Mean tokens and seconds of an answer, by condition.
         stages: What each stage took.
         training_rows: Digest of the training rows; "" where there are none.
+        code: Digest of the code that evaluated it; "" where that did not tell it yet.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Outcome:
     effort: Mapping[str, Mapping[str, float]]
     stages: tuple[StageCost, ...]
     training_rows: str
+    code: str
 
     @property
     def asks_teacher(self) -> bool:
@@ -145,6 +147,7 @@ def read_outcome(record: RunRecord, artifacts: Artifacts) -> Outcome:
         for stage in record.stages
         if not stage.skipped
     ]
+    evaluated = next((manifest for stage, manifest in manifests if stage.name == "evaluate"), {})
     prepared = next((manifest for stage, manifest in manifests if stage.name == "prepare"), {})
     return Outcome(
         name=name, spec=record.spec, method=method.name, title=method.title, headline=method.headline,
@@ -154,6 +157,7 @@ def read_outcome(record: RunRecord, artifacts: Artifacts) -> Outcome:
         effort={condition: effort(summary["conditions"][condition]) for condition in conditions},
         stages=tuple(_cost(stage, manifest, record.id) for stage, manifest in manifests),
         training_rows=prepared.get("files", {}).get("train.jsonl", ""),
+        code=evaluated.get("code", ""),
     )  # fmt: skip
 
 

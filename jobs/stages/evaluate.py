@@ -20,6 +20,7 @@ from nesycd.teacher.v1 import GenerateResponse
 from jobs.adapters import adapter_for, load_adapter
 from jobs.artifacts import read_jsonl
 from jobs.asking import ask_student, ask_teacher, cut_off, rows_of, shuffled, teacher_request
+from jobs.code import code_digest
 from jobs.context import Context
 from jobs.figures import summarise
 from jobs.knowledge import export_knowledge, import_knowledge, record_feedback, texts_of
@@ -62,7 +63,7 @@ async def run(context: Context) -> dict[str, Any]:
     expert = found.get("expert", {"same": 0, "near": 0})
     return {
         "accuracy": accuracy, "contaminated": found["same"] + found["near"],
-        "contaminated_expert": expert["same"] + expert["near"],
+        "contaminated_expert": expert["same"] + expert["near"], "code": code_digest(),
     }  # fmt: skip
 
 

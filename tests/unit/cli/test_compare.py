@@ -9,6 +9,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from cli import methods
 from cli.main import main
 from cli.methods import for_method, methods_of, run_id_of, seeds_of
 from cli.problems import Problem
@@ -55,7 +56,9 @@ def test_a_wrong_spec_stays_wrong_so_that_the_service_tells_it() -> None:
 
 
 @pytest.mark.parametrize("method", all_methods())
-def test_a_runs_id_comes_from_its_spec_and_its_data(method: str, tmp_path: Path) -> None:
+def test_a_runs_id_comes_from_its_spec_its_data_and_the_code(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "train.jsonl"
     file.write_text("a")
     data = {**SPEC["data"], "train": [str(file), {"path": str(tmp_path), "dataset": "bbh"}]}
@@ -65,7 +68,11 @@ def test_a_runs_id_comes_from_its_spec_and_its_data(method: str, tmp_path: Path)
     assert run_id_of({**spec, "seed": 1}) != first
     assert run_id_of({**spec, "data": dict(reversed(spec["data"].items()))}) == first
     file.write_text("b")
-    assert run_id_of(spec) != first, "other data make another run"
+    assert (second := run_id_of(spec)) != first, "other data make another run"
+    monkeypatch.setattr(methods, "code_digest", lambda: "after an upgrade")
+    assert RUN_ID.fullmatch(run_id_of(spec)) and run_id_of(spec) not in (first, second), (
+        "runs of former code are not taken up"
+    )
 
 
 @pytest.mark.parametrize(

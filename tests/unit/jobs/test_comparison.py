@@ -234,3 +234,16 @@ def test_the_pages_hold_the_figures_and_nothing_else_is_needed(finished: Finishe
 def test_runs_of_several_base_models_are_compared_with_a_note(finished: Finished) -> None:
     other = std_cot(finished, "b", student={"base_model": "other"})
     assert "base models" in figures_of(finished, std_cot(finished), other)["notes"][0]
+
+
+def test_runs_that_other_code_evaluated_are_named_in_a_note(finished: Finished) -> None:
+    def run(run_id: str, seed: int, **manifest: str) -> RunRecord:
+        files = {"evaluate/manifest.json": json.dumps({"run": run_id, "seconds": 1.0, **manifest})}
+        answers = {"general": answered("general", flags(0.5, seed))}
+        return finished.run(run_id, answers, files=files, method="std-cot", seed=seed)
+
+    former, first, second = run("former", 0), run("first", 1, code="n"), run("second", 2, code="n")
+    assert figures_of(finished, first, second)["notes"] == []
+    (note,) = (figures := figures_of(finished, former, first, second))["notes"]
+    assert "(runs/former by another" in note and "runs/first" not in note
+    assert all("runs/former by another" in text for text in pages(figures))
