@@ -9,6 +9,8 @@ Rules that the order keeps:
 - An answer that was lost on its way, or with the process that waited for it, is booked at the most that it may have
   cost, marked as an estimate. (After kill -9 only where the run has a budget: what it may cost is in the store then.)
 - Before that moment, a flight that nobody waits for any more ends: a cancelled run stops spending.
+- What was not sent is not booked. Where Redis does not answer just before the sending, what it may have set aside is given back as soon
+  as it does; only if this process ends before that, or it takes longer than a reservation lasts, it is booked as if it was lost.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 from services.common import errors
@@ -33,6 +35,8 @@ from services.teacher.types import Answer, Completion, Finish, Question, Samplin
 
 NANO = 1_000_000_000
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 0.02, 0.25
+MAX_BUDGET_POLL_SECONDS = 1.0
+"""Longer, as each of those that wait for money looks at all that is set aside."""
 LAST_BOOKING_SECONDS = 0.5
 """How long a call that is stopped may take to book what is lost by that."""
 # What concerns the request that was first, not those that joined it: they then try for themselves.
@@ -143,6 +147,7 @@ class Proxy:
         self._store = store
         self._limits = Limits(settings.slots, settings.requests_per_minute, settings.tokens_per_minute)
         self._flights: dict[tuple[str, bool], Flight] = {}
+        self._giving_back: set[asyncio.Task[None]] = set()
 
     async def generate(self, question: Question) -> Answer:
         """Answers a question, from the store or from the teacher.
@@ -240,6 +245,8 @@ class Proxy:
             except TimeoutError:
                 log.error("stopped_with_calls_under_way", calls=len(self._flights))
                 await asyncio.gather(*(flight.end() for flight in flights))
+        for task in self._giving_back:
+            task.cancel()
         await self._backend.close()
         await self._store.close()
 
@@ -356,7 +363,7 @@ class Proxy:
                     # Nobody will say what the lost answer cost. Too much is booked rather than nothing: a budget holds.
                     await self._book(key, question, token, self._most(question, sampling), None, estimated=True)
                 elif question.budget_usd:
-                    await self._store.unreserve(question.run, token)
+                    await self._give_back(question.run, token)
                 if not isinstance(error, UpstreamError):
                     raise
                 trouble = error
@@ -392,6 +399,28 @@ class Proxy:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, 5.0)
 
+    async def _give_back(self, run: str, token: str) -> None:
+        """Gives back what was set aside for an attempt that was not sent; where Redis is away just now, in the background."""
+        try:
+            return await self._store.unreserve(run, token)
+        except errors.NesycdError:
+            log.warning("reservation_not_given_back_yet", run=run)
+
+        async def go_on() -> None:
+            delay = 0.1
+            # After that it is void, or booked as lost.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._held_seconds):
+                    while True:
+                        await asyncio.sleep(delay)
+                        delay = min(2 * delay, 5.0)
+                        with suppress(errors.NesycdError):
+                            return await self._store.unreserve(run, token)
+
+        task = asyncio.create_task(go_on())
+        self._giving_back.add(task)
+        task.add_done_callback(self._giving_back.discard)
+
     @asynccontextmanager
     async def _slot(
         self, key: str, question: Question, sampling: Sampling, token: str, tokens: int
@@ -401,6 +430,7 @@ class Proxy:
         Raises:
             NesycdError: See `_reserve`.
         """
+        poll = MIN_POLL_SECONDS
         while True:
             if await self._reserve(key, question, sampling, token):
                 async with self._limits.slot(tokens) as slot:
@@ -410,7 +440,8 @@ class Proxy:
                         return
                     slot.used(0)
             # Calls under way may need the rest, or leave some of it.
-            await asyncio.sleep(random.uniform(MIN_POLL_SECONDS, MAX_POLL_SECONDS))
+            await asyncio.sleep(poll * random.uniform(0.5, 1))
+            poll = min(2 * poll, MAX_BUDGET_POLL_SECONDS)
 
     async def _reserve(
         self, key: str, question: Question, sampling: Sampling, token: str, *, sent: bool = False
@@ -431,8 +462,7 @@ class Proxy:
             )
         most = self._most(question, sampling)
         budget = int(question.budget_usd * NANO)
-        held = 2 * self._settings.request_timeout_seconds
-        state, spent = await self._store.reserve(key, question, token, most, budget, held, sent=sent)
+        state, spent = await self._store.reserve(key, question, token, most, budget, self._held_seconds, sent=sent)
         if state == "over":
             raise errors.ResourceExhausted(
                 f"The budget of {question.run} is used up: {spent / NANO:.6f} of {question.budget_usd:.6f} US dollars are "
@@ -442,6 +472,11 @@ class Proxy:
                 metadata={"spent_usd": f"{spent / NANO:.9f}", "budget_usd": f"{question.budget_usd:.9f}"},
             )
         return state == "reserved"
+
+    @property
+    def _held_seconds(self) -> float:
+        """How long money is set aside for one attempt; after that its process must have crashed."""
+        return 2 * self._settings.request_timeout_seconds
 
     def _price(self, model: str) -> tuple[float, float] | None:
         return self._settings.prices.get(model) or self._settings.prices.get("*")

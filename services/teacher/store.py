@@ -6,7 +6,8 @@ Keys:
     nesycd:teacher:usage:v1:row:<sha>     a ledger row: one model, caller and run
     nesycd:teacher:usage:v1:rows[:<run>]  the names of all rows, and of a run's
     nesycd:teacher:spent:v1:<run>         a run's money, in billionths of a US dollar
-    nesycd:teacher:reserved:v2:<run>      what its calls under way may cost at most, until when, and how a lost one is booked
+    nesycd:teacher:reserved:v2:<run>      what its calls under way may cost at most, until when, and which of them are sent; expires unless one is
+    nesycd:teacher:sent:v1:<run>          how those that are sent are booked if they are lost
     nesycd:teacher:booked:v1:<token>      a booking that was made, so that a repeated one counts once; expires
 """
 
@@ -72,7 +73,10 @@ _BOOK = (
 local token, answer, run = ARGV[1], ARGV[2], ARGV[6]
 -- Even where the attempt was booked as lost meanwhile: its answer is worth keeping.
 if answer ~= '' then redis.call('SET', KEYS[1], answer) end
-if run ~= '' then redis.call('HDEL', KEYS[7], token) end
+if run ~= '' then
+  redis.call('HDEL', KEYS[7], token)
+  redis.call('HDEL', KEYS[9], token)
+end
 if not redis.call('SET', KEYS[8], '1', 'NX', 'EX', ARGV[3]) then return 0 end
 book(KEYS[3], KEYS[4], KEYS[5], ARGV[4], ARGV[5], run)
 redis.call('HINCRBY', KEYS[3], ARGV[7], 1)
@@ -90,21 +94,29 @@ return 1
 
 _RESERVE = """
 local token, now, expires, most, budget = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local booking = ARGV[6]
 local booked, reserved = redis.call('GET', KEYS[1]) or '0', 0
 local spent, wait = tonumber(booked), 'wait'
 local held = redis.call('HGETALL', KEYS[2])
 for i = 1, #held, 2 do
-  local cost, ends, lost = string.match(held[i + 1], '^(%d+) (%d+) (.*)$')
-  if tonumber(ends) < now and lost == '' then redis.call('HDEL', KEYS[2], held[i])
+  local cost, ends, sent = string.match(held[i + 1], '^(%d+) (%d+) (%d)$')
+  if tonumber(ends) < now and sent == '0' then redis.call('HDEL', KEYS[2], held[i])
   -- What is not sent yet makes way for what is sent now: so those that wait for their turn do not block each other.
-  elseif held[i] ~= token and (lost ~= '' or ARGV[6] == '') then
+  elseif held[i] ~= token and (sent == '1' or booking == '') then
     reserved = reserved + tonumber(cost)
     if tonumber(ends) < now then wait = 'lost' end
   end
 end
 if spent >= budget or spent + most > budget then return {'over', booked} end
-if spent + reserved + most > budget then return {wait, booked} end
-redis.call('HSET', KEYS[2], token, ARGV[4] .. ' ' .. expires .. ' ' .. ARGV[6])
+if spent + reserved + most > budget then
+  -- What it had set aside before its turn came it must not keep: two that were refused would count each other, and neither would go.
+  redis.call('HDEL', KEYS[2], token)
+  return {wait, booked}
+end
+redis.call('HSET', KEYS[2], token, ARGV[4] .. ' ' .. expires .. ' ' .. (booking == '' and '0' or '1'))
+if booking ~= '' then redis.call('HSET', KEYS[3], token, booking) end
+-- Nothing but void reservations may be forgotten: what was sent is money.
+if redis.call('EXISTS', KEYS[3]) == 1 then redis.call('PERSIST', KEYS[2]) else redis.call('EXPIRE', KEYS[2], ARGV[7]) end
 return {'reserved', booked}
 """
 
@@ -273,6 +285,7 @@ class Store:
             f"{PREFIX}:spent:v1:{question.run}",
             f"{PREFIX}:reserved:v2:{question.run}",
             f"{PREFIX}:booked:v1:{token}",
+            f"{PREFIX}:sent:v1:{question.run}",
         ]
         args: list[str | int] = [
             token,
@@ -307,12 +320,12 @@ class Store:
             "reserved"; "wait" where calls under way may use the rest; "over" where the budget does not allow it; and
             what the run has spent.
         """
-        now = int(time.time())
-        lost = json.dumps(self._booking(key, question, token, most, None, estimated=True)) if sent else ""
+        now, held = int(time.time()), int(seconds) + 1
+        booking = json.dumps(self._booking(key, question, token, most, None, estimated=True)) if sent else ""
         state, spent = await self._run(
             self._reserve(
-                keys=[f"{PREFIX}:spent:v1:{question.run}", f"{PREFIX}:reserved:v2:{question.run}"],
-                args=[token, now, now + int(seconds) + 1, most.nano_usd, budget, lost],
+                keys=[f"{PREFIX}:{what}:{question.run}" for what in ("spent:v1", "reserved:v2", "sent:v1")],
+                args=[token, now, now + held, most.nano_usd, budget, booking, max(1, 2 * held)],
             )
         )
         if state == "lost":
@@ -323,17 +336,22 @@ class Store:
     async def book_lost(self, run: str) -> None:
         """Books what a run's crashed processes had sent, at the most that it may have cost: nobody else will."""
         held: Any = await self._run(self._redis.hgetall(f"{PREFIX}:reserved:v2:{run}"))
-        for reservation in held.values():
-            _, ends, lost = reservation.split(" ", 2)
-            if lost and int(ends) < int(time.time()):
-                keys, args = json.loads(lost)
+        for token, reservation in held.items():
+            _, ends, sent = reservation.split(" ")
+            if sent == "0" or int(ends) >= int(time.time()):
+                continue
+            # None: somebody else was faster.
+            if booking := await self._run(self._redis.hget(f"{PREFIX}:sent:v1:{run}", token)):
+                keys, args = json.loads(booking)
                 await self._run(self._book(keys=keys, args=args))
                 log.warning("lost_call_booked", run=run)
 
     async def unreserve(self, run: str, token: str) -> None:
         """Gives back what was set aside for an attempt that was not paid."""
-        with suppress(errors.NesycdError):
-            await self._run(self._redis.hdel(f"{PREFIX}:reserved:v2:{run}", token))
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for what in ("reserved:v2", "sent:v1"):
+                pipe.hdel(f"{PREFIX}:{what}:{run}", token)
+            await self._run(pipe.execute())
 
     async def rows(self, run: str, caller: str) -> list[Row]:
         """Returns the ledger's rows, of one run and one caller where they are not empty."""

@@ -419,6 +419,80 @@ async def test_an_answer_that_comes_after_its_call_was_taken_for_lost_is_kept_an
     await store.close()
 
 
+async def test_calls_that_were_refused_at_their_turn_do_not_block_each_other(valkey: Valkey) -> None:
+    store = Store(valkey.url, 1)
+    question = Question((Said("user", "hi"),), "m", Sampled(0.5, 1.0, 100), run="runs/r", budget_usd=1.0)
+
+    async def reserve(token: str, sent: bool) -> str:
+        return (await store.reserve("k", question, token, Spent(1, 1, 5), 20, 600, sent=sent))[0]
+
+    assert [await reserve(token, False) for token in "dabc"] == ["reserved"] * 4
+    assert [await reserve(token, True) for token in "da"] == ["reserved"] * 2
+    # More than was thought, so that the others have to wait for what the second one leaves.
+    await store.book("k", question, "d", Spent(1, 1, 11), None)
+    assert [await reserve(token, True) for token in "bc"] == ["wait"] * 2
+    await store.book("k", question, "a", Spent(1, 1, 3), None)
+    assert [await reserve("b", sent) for sent in (False, True)] == ["reserved"] * 2
+    assert await reserve("c", False) == "wait"
+    await store.close()
+
+
+async def test_reservations_are_forgotten_after_their_time_unless_one_was_sent(valkey: Valkey) -> None:
+    store = Store(valkey.url, 1)
+    question = Question((Said("user", "hi"),), "m", Sampled(0.5, 1.0, 100), run="runs/r", budget_usd=1.0)
+    async with redis.Redis.from_url(valkey.url) as known:
+        for sent in (False, True):
+            await store.reserve("k", question, "t", Spent(1, 1, 5), 20, 600, sent=sent)
+            expires = await known.ttl("nesycd:teacher:reserved:v2:runs/r")
+            assert expires == -1 if sent else 600 < expires <= 1300
+        await store.unreserve("runs/r", "t")
+        assert not await known.exists("nesycd:teacher:reserved:v2:runs/r", "nesycd:teacher:sent:v1:runs/r")
+    await store.close()
+
+
+async def test_a_call_that_was_not_sent_as_redis_was_away_is_not_booked_as_lost(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(valkey.url, 1)
+    reserve, unreserve = store.reserve, store.unreserve
+    away = [True, True]
+
+    async def reserved_without_an_answer(*args: Any, sent: bool) -> Any:
+        done = await reserve(*args, sent=sent)
+        if sent:
+            raise errors.Unavailable("away", reason="CACHE_UNAVAILABLE")
+        return done
+
+    async def not_given_back_yet(*args: Any) -> None:
+        if away:
+            away.pop()
+            raise errors.Unavailable("away", reason="CACHE_UNAVAILABLE")
+        await unreserve(*args)
+
+    monkeypatch.setattr(store, "reserve", reserved_without_an_answer)
+    monkeypatch.setattr(store, "unreserve", not_given_back_yet)
+    proxy = Proxy(Settings(upstream_url="http://unused", prices={"*": (0, 10)}), backend=Unasked(), store=store)
+    question = Question((Said("user", "hi"),), "m", Sampled(0.5, 1.0, 100), run="runs/r", budget_usd=1.0)
+    with pytest.raises(errors.Unavailable):
+        await proxy.generate(question)
+    async with redis.Redis.from_url(valkey.url) as known:
+        assert await known.exists("nesycd:teacher:sent:v1:runs/r"), "nobody knows that it was not sent"
+        async with asyncio.timeout(5):
+            while await known.exists("nesycd:teacher:sent:v1:runs/r", "nesycd:teacher:reserved:v2:runs/r"):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    await proxy.close(1)
+
+
+class Unasked:
+    """A teacher that must not be asked."""
+
+    async def complete(self, question: Question, sampling: Sampled, on_text: object = None) -> Completion:
+        raise AssertionError("the teacher was asked")
+
+    async def close(self) -> None:
+        pass
+
+
 async def test_calls_that_wait_long_for_their_turn_do_not_overrun_a_budget(valkey: Valkey) -> None:
     sent: list[str] = []
 
