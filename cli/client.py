@@ -19,7 +19,7 @@ from pydantic_settings import SettingsConfigDict
 from cli.stack import SERVICES, Stack
 from services.common.channel import connect
 from services.common.errors import InvalidArgument
-from services.common.settings import PeerSettings
+from services.common.settings import PeerSettings, is_loopback
 
 STUBS: dict[str, Callable[..., Any]] = {
     "teacher": TeacherServiceStub,
@@ -46,8 +46,8 @@ class Settings(PeerSettings):
 def connection(service: str) -> tuple[str, dict[str, Any]]:
     """Where a service is, and how it is called: keyword arguments for `services.common.channel.connect`.
 
-    It is at $NESYCD_<SERVICE>_ADDRESS and called as the settings say; else it is this machine's, which gets no token of
-    others.
+    It is at $NESYCD_<SERVICE>_ADDRESS and called as the settings say, through the environment's proxy where it is on another
+    machine; else it is this machine's, which gets no token of others.
 
     Raises:
         Problem: Neither is there.
@@ -58,9 +58,11 @@ def connection(service: str) -> tuple[str, dict[str, Any]]:
     if not given:
         return Stack().addresses()[service], {}
     try:
-        return given, Settings().peer_options()
+        options = Settings().peer_options()
     except ValidationError as error:
         raise InvalidArgument.from_pydantic(error, what="a setting NESYCD_CLI_") from None
+    host = given.rpartition("/")[2].rpartition(":")[0]
+    return given, {**options, "direct": is_loopback(host)}
 
 
 @asynccontextmanager

@@ -40,7 +40,7 @@ IDEMPOTENT_METHODS: tuple[str, ...] = (
 an extraction's entries have ids that are made of their content, and a source is named once."""
 
 DIRECT: tuple[str, int] = ("grpc.enable_http_proxy", 0)
-"""Option of every channel: services are beside us. By itself gRPC asks a proxy of the environment for them, by names that no proxy knows."""
+"""Option of a channel to a service that is beside us. By itself gRPC asks a proxy of the environment for them, by names that no proxy knows."""
 
 _LAST_LOOK_SECONDS = 60.0
 
@@ -58,6 +58,7 @@ def connect(
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
     token: str | None = None,
+    direct: bool = True,
     max_message_bytes: int = 16 * 1024 * 1024,
 ) -> grpc.aio.Channel:
     """Opens a channel, which connects at once, that passes on the id of the current call and what is left of its deadline.
@@ -78,6 +79,7 @@ def connect(
         tls_cert: PEM file with the client's certificate, for mutual TLS.
         tls_key: PEM file with its key. Files that are renewed are used by the calls that begin afterwards.
         token: Bearer token to send.
+        direct: Whether no proxy of the environment is asked; between services none ever is.
         max_message_bytes: Largest response.
 
     Returns:
@@ -99,8 +101,9 @@ def connect(
         ("grpc.max_reconnect_backoff_ms", 3_000),
         # A name is looked up again as soon as a connection ends, for the addresses of new replicas, not after gRPC's 30 seconds.
         ("grpc.dns_min_time_between_resolutions_ms", 1_000),
-        DIRECT,
     ]
+    if direct:
+        options.append(DIRECT)
     files = Certificates(tls_cert, tls_key, tls_ca) if tls or tls_ca or tls_cert else None
 
     def open_channel() -> grpc.aio.Channel:

@@ -99,6 +99,21 @@ def test_what_is_wrong_is_told_in_one_sentence(
     assert "another-0123456789" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("address", "direct"),
+    [("localhost:50062", True), ("127.0.0.1:50062", True), ("[::1]:50062", True), ("dns:///localhost:50062", True),
+     ("nesycd.example.com:443", False), ("dns:///nesycd.example.com:443", False), ("10.1.2.3:50062", False)],
+)  # fmt: skip
+def test_a_service_of_another_machine_is_called_through_the_environments_proxy_and_one_of_this_is_not(
+    monkeypatch: pytest.MonkeyPatch, address: str, direct: bool
+) -> None:
+    from cli import client
+
+    monkeypatch.setenv("NESYCD_KNOWLEDGE_ADDRESS", address)
+    given, options = client.connection("knowledge")
+    assert (given, options["direct"]) == (address, direct)
+
+
 def test_a_service_of_this_machine_is_called_without_them(
     settings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

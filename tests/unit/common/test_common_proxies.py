@@ -9,6 +9,7 @@ import grpc
 import pytest
 from pydantic import SecretStr
 
+from services.common.channel import connect
 from services.common.http import http_session, proxy_for
 from tests.proxy import NAMES, company_proxy
 from tests.unit.common.conftest import Client
@@ -81,4 +82,10 @@ async def test_services_are_never_called_through_a_proxy(start, monkeypatch):
         async with grpc.aio.insecure_channel(server.address) as bare:
             with pytest.raises(grpc.aio.AioRpcError):
                 await Client(bare).unary("hi", timeout=10)
+        assert proxy.lines[0].startswith(f"CONNECT {server.address} ")
+        # And what whoever calls from outside may want.
+        del proxy.asked[:]
+        async with connect(server.address, direct=False, retry=False) as through:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await Client(through).unary("hi", timeout=10)
         assert proxy.lines[0].startswith(f"CONNECT {server.address} ")
