@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.common.errors import FailedPrecondition, register_reason
+from services.common.logs import get_logger
 
 if TYPE_CHECKING:
     import torch
@@ -14,6 +15,7 @@ NO_GPU = register_reason(
     "A GPU is demanded, and torch can use none: no driver, one that is too old, a build of torch for CPUs, or a GPU that it has no code for.",
     "Mend what the message names (operations.md has the driver and the GPUs that torch needs), or compute on the CPU.",
 )
+log = get_logger(__name__)
 
 
 def check_device(wanted: str, setting: str) -> None:
@@ -61,7 +63,7 @@ def choose_device(wanted: str, setting: str) -> torch.device:
         setting: Name of the setting that says so, for the error.
 
     Raises:
-        FailedPrecondition: As of `check_device`, and where torch has no code for the GPU.
+        FailedPrecondition: As of `check_device`, and where torch has no code for the GPU that is demanded.
     """
     import torch
 
@@ -74,11 +76,15 @@ def choose_device(wanted: str, setting: str) -> torch.device:
         has = torch.cuda.get_device_capability(device)
         oldest = min((_capability(name) for name in torch.cuda.get_arch_list()), default=has)
         if has < oldest:
-            raise _no_gpu(
+            error = _no_gpu(
                 f"it is built for {_built_for()} with code for compute capability {_shown(oldest)} and newer, and "
                 f"{torch.cuda.get_device_name(device)} has {_shown(has)}: take a newer GPU, or a build for an older CUDA",
                 setting,
             )
+            if wanted != "auto":
+                raise error
+            log.warning("gpu_not_usable", problem=error.message)
+            return torch.device("cpu")
     return device
 
 

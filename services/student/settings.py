@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.common.settings import ServerSettings
@@ -67,7 +67,7 @@ class Settings(ServerSettings):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int = Field(default=0, ge=0)
     hot_adapters: int = Field(default=2, ge=1)
-    device: str = Field(default="auto", min_length=1)
+    device: str = "auto"
     engine: Literal["transformers", "openai", "tgi"] = "transformers"
     engine_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
     engine_api_key: SecretStr = SecretStr("")
@@ -80,6 +80,11 @@ class Settings(ServerSettings):
     engine_timeout_seconds: float = Field(default=300, gt=0)
     engine_connect_timeout_seconds: float = Field(default=10, gt=0)
     engine_attempts: int = Field(default=3, ge=1, le=10)
+
+    @field_validator("device")
+    @classmethod
+    def _choose(cls, device: str) -> str:
+        return device or "auto"  # As the empty default of before said it.
 
     @model_validator(mode="after")
     def _check_engine(self) -> Self:

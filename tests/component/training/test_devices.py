@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from jobs.training.team import Team
 from services.common.devices import NO_GPU, check_device, choose_device
 from services.common.errors import FailedPrecondition
 from services.student.engines.transformers import TransformersEngine
+from services.student.settings import Settings
 
 SETTING = "NESYCD_STUDENT_DEVICE"
 TOO_OLD = "The NVIDIA driver on your system is too old (found version 12080). Please update your GPU driver by downloading one."
@@ -78,12 +80,19 @@ def test_a_build_of_torch_for_cpus_is_told_as_such(monkeypatch: pytest.MonkeyPat
     assert "it is a build for CPUs" in said()
 
 
-@pytest.mark.parametrize("wanted", ("auto", "cuda"))
-def test_a_gpu_that_torch_has_no_code_for_is_told_with_what_both_have(
-    monkeypatch: pytest.MonkeyPatch, wanted: str
+def test_a_demanded_gpu_that_torch_has_no_code_for_is_told_with_what_both_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_gpu(monkeypatch, (7, 0))
+    assert "compute capability 7.5 and newer, and Tesla V100 has 7.0" in said()
+
+
+def test_auto_is_the_cpu_where_torch_has_no_code_for_the_gpu_and_the_log_says_why(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with_gpu(monkeypatch, (7, 0))
-    assert "compute capability 7.5 and newer, and Tesla V100 has 7.0" in said(wanted)
+    with capture_logs() as logged:
+        assert choose_device("auto", SETTING) == torch.device("cpu")
+    assert [entry["log_level"] for entry in logged] == ["warning"]
+    assert "Tesla V100 has 7.0" in logged[0]["problem"]
 
 
 def test_looking_for_a_gpu_takes_none_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,6 +103,13 @@ def test_looking_for_a_gpu_takes_none_of_its_memory(monkeypatch: pytest.MonkeyPa
 def test_a_device_that_torch_does_not_know_is_refused() -> None:
     with pytest.raises(FailedPrecondition, match="use auto, cuda or cpu"):
         choose_device("gpu", SETTING)
+
+
+def test_an_empty_device_of_the_student_is_auto_as_it_was_when_that_was_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(SETTING, "")
+    assert Settings().device == "auto"
 
 
 def test_student_and_training_demand_it_before_they_load_anything() -> None:
