@@ -40,25 +40,41 @@ def cluster() -> Iterator[Cluster]:
     if registry := os.environ.get("NESYCD_TEST_REGISTRY"):
         arguments += ["--set", f"global.imageRegistry={registry}"]
     made = Cluster(os.environ.get("NESYCD_TEST_NAMESPACE") or "nesycd-test", values=tuple(arguments))
-    there = made.run("kubectl", "get", "namespace", made.namespace, check=False)
-    if there.status == 0 and KEEP:
-        yield made
-        return
-    if there.status == 0:
+    # Both that the tests use are looked for now, not half an hour later.
+    there = [name for name in (made.namespace, team_namespace(made)) if is_there(made, name)]
+    if there and not KEEP:
         pytest.exit(
-            f"The namespace {made.namespace} is there already: delete it, go on with it (KEEP=1), or name another one in NESYCD_TEST_NAMESPACE",
+            f"There already: namespace {', '.join(there)}. Delete it, go on with it (KEEP=1), or name another one in NESYCD_TEST_NAMESPACE",
             2,
         )
-    if "not found" not in there.output:
-        pytest.exit(f"The cluster does not answer: {there.output.strip()}", 2)
-    shutil.rmtree(REPORT, ignore_errors=True)
-    with namespace(made, keep=KEEP):
+    if made.namespace not in there:
+        shutil.rmtree(REPORT, ignore_errors=True)
+    with namespace(made):
         yield made
+
+
+def team_namespace(cluster: Cluster) -> str:
+    """The name of the second namespace, that of another team."""
+    return f"{cluster.namespace}-team"
+
+
+def is_there(cluster: Cluster, name: str) -> bool:
+    """Whether there is a namespace; ends the tests where the cluster does not say."""
+    found = cluster.run("kubectl", "get", "namespace", name, check=False)
+    if found.status != 0 and "not found" not in found.output:
+        pytest.exit(f"The cluster does not answer: {found.output.strip()}", 2)
+    return found.status == 0
 
 
 @contextlib.contextmanager
-def namespace(made: Cluster, *labels: str, keep: bool = False) -> Iterator[None]:
-    """Makes the namespace, which enforces Pod Security `restricted`, and removes it at the end, with all that is in it."""
+def namespace(made: Cluster, *labels: str) -> Iterator[None]:
+    """Makes the namespace, which enforces Pod Security `restricted`, and removes it at the end, with all that is in it.
+
+    With KEEP=1 it stays, and one that is there already is gone on with.
+    """
+    if KEEP and is_there(made, made.namespace):
+        yield
+        return
     made.run("kubectl", "create", "namespace", made.namespace)
     try:
         restricted = "pod-security.kubernetes.io/enforce=restricted"
@@ -71,7 +87,7 @@ def namespace(made: Cluster, *labels: str, keep: bool = False) -> Iterator[None]
             made.run("kubectl", "apply", "-f", "-", given=text)
         yield
     finally:
-        if not keep:
+        if not KEEP:
             made.run("kubectl", "delete", "namespace", made.namespace, "--timeout=5m", check=False)
             if own_cluster():
                 made.run("kubectl", "delete", "pv", f"{made.namespace}-site-packages", "--timeout=1m", check=False)

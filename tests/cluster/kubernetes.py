@@ -58,9 +58,14 @@ class Cluster:
         command = ("kubectl", "--namespace", self.namespace, *arguments)
         return self.run(*command, given=given, check=check, seconds=seconds).output
 
-    def helm(self, command: str, *arguments: str, check: bool = True) -> Done:
-        """A command of helm about the release."""
-        return self.run("helm", *command.split(), self.release, *arguments, "--namespace", self.namespace, check=check)
+    def helm(self, command: str, *arguments: str, check: bool = True, seconds: float = 900) -> Done:
+        """A command of helm about the release; its own --timeout is less than `seconds`, so that it is helm that says what it waited for."""
+        named = ("--namespace", self.namespace)
+        return self.run("helm", *command.split(), self.release, *arguments, *named, check=check, seconds=seconds)
+
+    def helm_test(self) -> Done:
+        """`helm test`: a small run."""
+        return self.helm("test", "--timeout", "28m", "--logs", seconds=1740)
 
     def install(self, *arguments: str) -> Done:
         """Installs the chart and waits until it is ready."""

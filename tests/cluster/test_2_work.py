@@ -23,7 +23,7 @@ from tests.cluster.work import BASE_MODEL, DATA, aliases, ended_well, wait
 
 
 def test_helm_test_ends_well(installed: Cluster) -> None:
-    done = installed.helm("test", "--timeout", "28m", "--logs")
+    done = installed.helm_test()
     print(done.output)
     assert "Phase:          Succeeded" in done.output and "ended well" in done.output
 
