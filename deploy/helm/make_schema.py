@@ -24,7 +24,7 @@ GIVEN: dict[str, set[str]] = {
         "redis_url", "embedder", "embedder_model", "embedder_url", "embedder_api_key",
     },
     "student": {
-        "base_model", "base_model_dir", "knowledge_address", "artifacts_url", "state_dir", "threads", "device", "engine", "engine_url",
+        "base_model", "base_model_dir", "knowledge_address", "artifacts_url", "state_dir", "threads", "engine", "engine_url",
         "engine_api_key", "engine_model",
     },
     "runs": {"redis_url", "artifacts_url", "teacher_prices", "lease_seconds"},

@@ -69,9 +69,12 @@ def test_a_test_that_costs_money_says_how_much(tmp_path: Path) -> None:
 
 
 def test_pods_that_helm_does_not_wait_for_are_told(tmp_path: Path) -> None:
-    assert "rollout status" not in notes(tmp_path / "gpu", "gpu")
-    said = notes(tmp_path / "several", "gpu", "workers.gpu.replicas=2")
+    assert "rollout status" not in notes(tmp_path / "small", "small")
+    said = notes(tmp_path / "gpu", "gpu")
     assert "all but one pod of nesycd-worker-gpu" in said and "rollout status deployment nesycd-worker-gpu" in said
+    assert "all but one pod of nesycd-student" not in said, "it is stopped first, and waited for"
+    scaled = notes(tmp_path / "scaled", "gpu", "student.autoscaling.enabled=true")
+    assert "all but one pod of nesycd-student" in scaled
     assert "all but one pod of nesycd-student" in notes(tmp_path / "production", "production")
 
 

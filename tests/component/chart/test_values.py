@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -159,6 +159,7 @@ def test_a_setting_that_is_not_free_is_given_by_the_chart(process: str) -> None:
         ),
         (["student.autoscaling.enabled=true", 'student.settings={"registry_url": "/tmp/registry"}'], "remove it (then students keep that list in the artifact store)"),
         (["singleNode=false", "student.replicas=2"], "pods on several nodes mount the volume: set ReadWriteMany"),
+        (["student.gpu.enabled=true", 'student.settings={"device": "cpu"}'], "student.settings.device is cpu, and student.gpu.enabled is true"),
         (['student.engine.kind="openai"'], "student.engine.url is empty: set it to the server's address"),
         (
             ['student.engine={"kind": "openai", "url": "http://v:8000"}', 'artifacts.url="s3://b/p"', 'student.settings={"engine_artifacts": "/artifacts"}'],
@@ -189,6 +190,41 @@ def test_values_that_do_not_fit_together_are_refused_with_what_to_do(
     refused: Refused, values: list[str], sentence: str
 ) -> None:
     assert sentence in refused(*values)
+
+
+def test_values_that_are_null_or_that_a_release_of_a_former_chart_lacks_are_empty_ones() -> None:
+    """A null takes a value out of the defaults, as `helm upgrade --reuse-values` does with those that came later."""
+
+    def maps(value: Any, schema: dict[str, Any], path: str) -> Iterator[str]:
+        while "$ref" in schema:
+            schema = SCHEMA["definitions"][schema["$ref"].rpartition("/")[2]]
+        if isinstance(value, dict) and "properties" in schema:
+            for key, inner in value.items():
+                yield from maps(inner, schema["properties"][key], f"{path}.{key}" if path else key)
+        elif isinstance(value, dict) and path != "workers" and "resources." not in path:
+            yield path
+
+    nulls = [*maps(yaml.safe_load((CHART / "values.yaml").read_text()), SCHEMA, "")]
+    assert {
+        "commonLabels",
+        "teacher.prices",
+        "student.settings",
+        "keda.metadata",
+        "valkey.persistence.annotations",
+    } <= {*nulls}
+    nulls += [f"podDefaults.{key}" for key in ("tolerations", "extraEnv", "extraVolumes", "extraVolumeMounts")]
+    nulls += ["keda.authModes", "keda.authenticationKind", "tests.budgetUsd"]
+    values = [f"{path}=null" for path in nulls]
+    values += [
+        'knowledge.store="embedded"', "knowledge.replicas=1", "weaviate.enabled=false", 'weaviate.existingSecret=""', "runs.external.enabled=true",
+        'keda.authenticationRef="thanos"', 'artifacts={"url": "", "existingSecret": ""}',
+    ]  # fmt: skip
+    for more in ([], ['knowledge.store="weaviate"', "weaviate.enabled=true", 'weaviate.existingSecret="nesycd"']):
+        arguments = [part for value in [*values, *more] for part in ("--set-json", value)]
+        done = template(*preset("production"), *arguments)
+        assert done.returncode == 0, done.stderr
+        assert 'NESYCD_TEACHER_PRICES: "{}"' in done.stdout and "kind: TriggerAuthentication" in done.stdout
+        assert "null" not in done.stdout and "<nil>" not in done.stdout and "<no value>" not in done.stdout
 
 
 def test_images_may_each_name_their_registry() -> None:

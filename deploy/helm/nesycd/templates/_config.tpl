@@ -57,7 +57,7 @@ TOKENIZERS_PARALLELISM: "false"
 
 {{- /* 0 where the successor waits for this one's end; dict: root, service. */ -}}
 {{- define "nesycd.drain.delay" -}}
-{{- $alone := or (and (eq .service "knowledge") (eq .root.Values.knowledge.store "embedded")) (and (eq .service "student") (include "nesycd.recreate" .root.Values.student)) -}}
+{{- $alone := or (and (eq .service "knowledge") (eq .root.Values.knowledge.store "embedded")) (and (eq .service "student") (include "nesycd.student.alone" .root)) -}}
 {{- if $alone }}0{{ else }}{{ int .root.Values.drain.delaySeconds }}{{ end -}}
 {{- end -}}
 
@@ -73,7 +73,7 @@ TOKENIZERS_PARALLELISM: "false"
 NESYCD_TEACHER_UPSTREAM_URL: {{ include "nesycd.teacher.url" . | quote }}
 NESYCD_TEACHER_BACKEND: {{ .Values.teacher.upstream.backend }}
 NESYCD_TEACHER_DEFAULT_MODEL: {{ include "nesycd.teacher.model" . | quote }}
-NESYCD_TEACHER_PRICES: {{ toJson .Values.teacher.prices | quote }}
+NESYCD_TEACHER_PRICES: {{ .Values.teacher.prices | default dict | toJson | quote }}
 {{- end -}}
 
 {{- define "nesycd.teacher.model" -}}
@@ -150,7 +150,7 @@ NESYCD_STUDENT_STATE_DIR: /var/lib/nesycd/{{ if include "nesycd.artifacts.remote
 {{ include "nesycd.config.server" (dict "root" . "service" "runs") }}
 NESYCD_RUNS_ARTIFACTS_URL: {{ include "nesycd.artifacts.url" . | quote }}
 NESYCD_RUNS_LEASE_SECONDS: {{ .Values.leaseSeconds | quote }}
-NESYCD_TEACHER_PRICES: {{ toJson .Values.teacher.prices | quote }}
+NESYCD_TEACHER_PRICES: {{ .Values.teacher.prices | default dict | toJson | quote }}
 {{- end -}}
 
 {{- /* Of every worker; dict: root, worker. */ -}}

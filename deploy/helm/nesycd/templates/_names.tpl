@@ -36,7 +36,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- /* All labels of an object; dict: root, component, labels (more of them, which win over commonLabels). */ -}}
 {{- define "nesycd.labels" -}}
 {{ include "nesycd.labels.own" . }}
-{{- with merge (dict) (.labels | default dict) .root.Values.commonLabels }}
+{{- with merge (dict) (.labels | default dict) (.root.Values.commonLabels | default dict) }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
@@ -108,6 +108,11 @@ runs: nesycd.runs.v1.RunService
 {{- else -}}
 {{- toString . -}}
 {{- end -}}
+{{- end -}}
+
+{{- /* "yes" where the one student has a GPU: the next one begins when it has ended. */ -}}
+{{- define "nesycd.student.alone" -}}
+{{- if and .Values.student.gpu.enabled (not (include "nesycd.student.several" .)) }}yes{{ end -}}
 {{- end -}}
 
 {{- define "nesycd.student.several" -}}

@@ -42,7 +42,7 @@ metadata:
     {{- include "nesycd.selector" . | nindent 4 }}
     app.kubernetes.io/part-of: nesycd
     nesycd.dev/role: {{ .peerRole | default .component }}
-    {{- with merge (dict) ($values.podLabels | default dict) $defaults.podLabels .root.Values.commonLabels }}
+    {{- with merge (dict) ($values.podLabels | default dict) ($defaults.podLabels | default dict) (.root.Values.commonLabels | default dict) }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
   annotations:
@@ -50,7 +50,7 @@ metadata:
     {{- if .root.Values.secrets.create }}
     checksum/secrets: {{ toJson .root.Values.secrets.values | sha256sum }}
     {{- end }}
-    {{- with merge (dict) ($values.podAnnotations | default dict) $defaults.podAnnotations }}
+    {{- with merge (dict) ($values.podAnnotations | default dict) ($defaults.podAnnotations | default dict) }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
 spec:
@@ -86,7 +86,7 @@ spec:
   nodeSelector:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- $tolerations := concat ($values.tolerations | default list) $defaults.tolerations }}
+  {{- $tolerations := concat ($values.tolerations | default list) ($defaults.tolerations | default list) }}
   {{- if $gpu }}{{ $tolerations = concat $tolerations (.gpu.tolerations | default list) }}{{ end }}
   {{- with $tolerations }}
   tolerations:
@@ -127,7 +127,7 @@ spec:
         {{- end }}
       {{- end }}
       {{- $env := trim (.env | default "") }}
-      {{- $extraEnv := concat $defaults.extraEnv ($values.extraEnv | default list) }}
+      {{- $extraEnv := concat ($defaults.extraEnv | default list) ($values.extraEnv | default list) }}
       {{- if or $env $extraEnv }}
       env:
         {{- with $env }}
@@ -159,7 +159,7 @@ spec:
         {{- with .mounts }}
         {{- . | trim | nindent 8 }}
         {{- end }}
-        {{- with concat $defaults.extraVolumeMounts ($values.extraVolumeMounts | default list) }}
+        {{- with concat ($defaults.extraVolumeMounts | default list) ($values.extraVolumeMounts | default list) }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
   volumes:
@@ -175,38 +175,23 @@ spec:
     {{- with .volumes }}
     {{- . | trim | nindent 4 }}
     {{- end }}
-    {{- with concat $defaults.extraVolumes ($values.extraVolumes | default list) }}
+    {{- with concat ($defaults.extraVolumes | default list) ($values.extraVolumes | default list) }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
 {{- end -}}
 
 {{- /* How the pods of a component are replaced; its values. */ -}}
 {{- define "nesycd.strategy" -}}
-{{- if include "nesycd.recreate" . -}}
-# A second pod would wait for the GPU that the first one has.
-type: Recreate
-{{- else -}}
 type: RollingUpdate
 rollingUpdate:
   {{- if (.gpu | default dict).enabled }}
-  # One more pod would wait for a GPU: one goes first, and the others go on.
+  # One more pod would wait for a GPU: one goes first, and the others go on. `helm --wait` waits for all but that one.
   maxSurge: 0
   maxUnavailable: 1
   {{- else }}
   maxSurge: 1
   maxUnavailable: 0
   {{- end }}
-{{- end }}
-{{- end -}}
-
-{{- /* "yes" where one pod has a GPU. `helm --wait` then waits for it; with maxUnavailable 1 it would wait for none. */ -}}
-{{- define "nesycd.recreate" -}}
-{{- if and (.gpu | default dict).enabled (le (int .replicas) 1) (not .autoscaling.enabled) }}yes{{ end -}}
-{{- end -}}
-
-{{- /* "yes" where several pods have GPUs: of those `helm --wait` waits for all but one. */ -}}
-{{- define "nesycd.unwaited" -}}
-{{- if and .gpu.enabled (gt (int .replicas) 1) (not .autoscaling.enabled) }}yes{{ end -}}
 {{- end -}}
 
 {{- /* Requests and limits, with the GPUs in both; dict: resources, gpu. */ -}}
