@@ -83,11 +83,13 @@ def _one_part(dataset: Dataset, located: list[files.Found], source: Source) -> N
     """Two files of one task are never read as one: they are training and test, two versions, or the same twice.
 
     Raises:
-        InvalidArgument: A folder holds several files of a task that are no shards of one.
+        InvalidArgument: A folder holds several files of a task that are no shards of one, or one of any tasks beside others.
     """
     files_of: dict[str, dict[str, str]] = {}
     for found in located:
         files_of.setdefault(dataset.task(found.name), {}).setdefault(unsharded(found.name), found.name)
+    if "" in files_of:  # its records name their tasks, which may be those of the other files
+        files_of = {"": {part: name for several in files_of.values() for part, name in several.items()}}
     for several in files_of.values():
         if len(several) > 1:
             some = ", ".join(list(several.values())[:10]) + (", ..." if len(several) > 10 else "")

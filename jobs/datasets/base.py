@@ -40,7 +40,7 @@ class Dataset:
         item: Makes an Item of a record; None leaves the record out (the data set's docstring says which), ValueError
             says what is wrong with it.
         task: The task of a file, by its path; "" where the records name their task. Two files of one task are two
-            parts (train and test, or two versions), of which one must be named.
+            parts (train and test, or two versions), of which one must be named; so are one with "" and any other.
         part: What stands in the ids of a file's rows, so that those of training and test differ; "" where no task has both.
         records: Reads a file: header, and records with their lines.
     """

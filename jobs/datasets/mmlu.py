@@ -1,17 +1,34 @@
 """MMLU: a folder ``dev``, ``val`` or ``test`` with one CSV file a subject: question, four options, letter; no header.
 
-The folder ``auxiliary_train`` is of other data sets and is not read. Exports have ``question``, ``subject``, ``choices`` and ``answer`` (the option's number from 0, or its letter) a line.
+The folder ``auxiliary_train`` is of other data sets and is not read. Exports have ``question``, ``subject``, ``choices`` and ``answer`` (the option's number from 0, or its letter) a line;
+on the hub each subject is a folder with its parts (``anatomy/test-00000-of-00001.parquet``), and the folder ``all`` holds all of them once more.
 """
 
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 from typing import Any
 
 from jobs.datasets import files
 from jobs.datasets.base import Dataset, File, Item, gold_letter, has, shardless, text, texts, unknown_form, with_options
 
 _FILE = re.compile(r"(.+)_(dev|val|test)")
+# By name: a folder "all", "train" or "v2" is no subject, and its rows may be of any.
+_SUBJECTS = frozenset(
+    """
+    abstract_algebra anatomy astronomy business_ethics clinical_knowledge college_biology college_chemistry
+    college_computer_science college_mathematics college_medicine college_physics computer_security conceptual_physics
+    econometrics electrical_engineering elementary_mathematics formal_logic global_facts high_school_biology
+    high_school_chemistry high_school_computer_science high_school_european_history high_school_geography
+    high_school_government_and_politics high_school_macroeconomics high_school_mathematics high_school_microeconomics
+    high_school_physics high_school_psychology high_school_statistics high_school_us_history high_school_world_history
+    human_aging human_sexuality international_law jurisprudence logical_fallacies machine_learning management marketing
+    medical_genetics miscellaneous moral_disputes moral_scenarios nutrition philosophy prehistory
+    professional_accounting professional_law professional_medicine professional_psychology public_relations
+    security_studies sociology us_foreign_policy virology world_religions
+    """.split()
+)
 
 
 def _item(record: Any, file: File) -> Item:
@@ -29,8 +46,9 @@ def _item(record: Any, file: File) -> Item:
 
 
 def _task(name: str) -> str:
-    subject = _FILE.fullmatch(shardless(name))
-    return subject[1] if subject else ""
+    if subject := _FILE.fullmatch(shardless(name)):
+        return subject[1]
+    return next((folder for folder in reversed(PurePosixPath(name).parts[:-1]) if folder in _SUBJECTS), "")
 
 
 def _part(name: str) -> str:

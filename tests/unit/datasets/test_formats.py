@@ -169,6 +169,15 @@ def test_mmlu_exports_number_the_right_option(tmp_path: Path) -> None:
     assert [(i.row.id, i.row.answer) for i in items] == [("mmlu/anatomy/test-0", "(D)"), ("mmlu/anatomy/test-1", "(B)")]
 
 
+@pytest.mark.parametrize("layout", ["{}/test.jsonl", "{}/test-00000-of-00001.jsonl", "{}/test/0000.jsonl"])
+def test_mmlu_as_the_hub_lays_it_out_is_read_subject_by_subject(tmp_path: Path, layout: str) -> None:
+    record = {"question": "q", "choices": ["w", "x", "y", "z"], "answer": 3}
+    for subject in ("anatomy", "virology"):
+        write(tmp_path / layout.format(subject), [record | {"subject": subject}])
+    assert {i.row.task: i.row.id.count("-0") for i in read(tmp_path, "mmlu")} == {"anatomy": 1, "virology": 1}
+    assert [i.row.task for i in load(Source(path=str(tmp_path), dataset="mmlu", tasks=["virology"]))] == ["virology"]
+
+
 def test_agieval_reads_its_english_sets_and_no_others(tmp_path: Path) -> None:
     record = {
         "passage": "Seven people.",

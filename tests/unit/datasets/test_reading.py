@@ -151,6 +151,10 @@ MMLU = {"question": "q", "subject": "anatomy", "choices": ["w", "x"], "answer": 
         ("gsm8k-plus", PLUS, "test.jsonl", "copy/test.jsonl"),
         ("metamathqa", META, "MetaMathQA-395K.json", "MetaMathQA-40K.json"),
         ("mmlu", MMLU, "all/test.jsonl", "anatomy/test.jsonl"),
+        ("mmlu", MMLU, "all/test.jsonl", "virology/test.jsonl"),
+        ("mmlu", MMLU, "anatomy/dev.jsonl", "anatomy/test.jsonl"),
+        ("mmlu", MMLU, "dev/anatomy/0000.jsonl", "test/anatomy/0000.jsonl"),
+        ("mmlu", MMLU, "train/rows.jsonl", "test/rows.jsonl"),
         ("mmlu", MMLU, "test.jsonl", "validation.jsonl"),
     ],
 )
