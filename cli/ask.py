@@ -13,6 +13,7 @@ from nesycd.student.v1 import (
     ANSWER_MODE_ZERO_SHOT_ANSWER,
     AnswerRequest,
     AnswerResponse,
+    LoadAdapterRequest,
     Retrieval,
 )
 from rich.console import Console
@@ -53,6 +54,8 @@ def ask(
     )
     begun = time.monotonic()
     request = AnswerRequest(question=question, adapter=adapter, retrieval=retrieval, mode=_MODES[mode])  # type: ignore[arg-type]
+    if adapter.startswith("adapters/"):  # that of a run without an alias is in the artifact store only
+        client.call("student", "LoadAdapter", LoadAdapterRequest(adapter=adapter), timeout=300)
     answer: AnswerResponse = client.call("student", "Answer", request, timeout=120)
     if json_output:
         click.echo(watch.to_json(answer))

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -15,12 +15,16 @@ from typing import Any
 from nesycd.student.v1 import LoadAdapterRequest, UnloadAdapterRequest
 
 from jobs import training
+from jobs.clients import Services
 from jobs.context import Context, HandBack
 from jobs.spec import Phase
 from method.digests import digest_files
 from method.mixtures import Fit, TrainingExample
 from method.prompts import TRIGGER, QuestionTooLong, Row, fit_prompt
-from services.common.errors import FailedPrecondition, NotFound, register_reason
+from services.common.errors import FailedPrecondition, NesycdError, NotFound, register_reason
+from services.common.logs import get_logger
+
+log = get_logger("nesycd.adapters")
 
 MODEL_NOT_FOUND = register_reason(
     "MODEL_NOT_FOUND",
@@ -203,6 +207,26 @@ async def unload_adapter(context: Context, name: str, *, stopping: bool = False)
             await context.services.once(method, request)
         else:
             await context.services.call(method, request, what="student")
+
+
+async def unload_adapters(services: Services, run_id: str, names: Iterable[str]) -> None:
+    """Has the student forget adapters that it need not serve any more. Their files stay, and a stage that needs one loads it.
+
+    The student is asked once: what a run made does not depend on it, and nobody waits for one that is away.
+
+    Args:
+        services: The services.
+        run_id: The run, for the log.
+        names: The adapters; those for which an alias stands, or which it does not have, are left.
+    """
+    for name in sorted(names):
+        try:
+            await services.once(services.student.UnloadAdapter, UnloadAdapterRequest(adapter=name))
+        except (NotFound, FailedPrecondition):
+            continue
+        except NesycdError as error:  # it would hear of the others no more than of this one
+            log.warning("adapters_stay_loaded", run=run_id, adapter=name, why=error.message)
+            return
 
 
 async def serve_adapter(context: Context, adapter: str, version: int) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import method
 from jobs import stages
+from jobs.adapters import unload_adapters
 from jobs.artifacts import Artifacts, StageFolder, digest_of
 from jobs.clients import Services, is_away
 from jobs.context import Context, FolderLost, HandBack, Lease, LeaseLost, RunCancelled
@@ -115,6 +116,8 @@ def _execute(
             log.error("stage_failed", outcome=outcome, **where, **describe_exception(failure))
         finally:
             _free_memory()
+        if outcome in ("CANCELLED", "FAILED") and lease.certain:  # else these may serve a worker that goes on
+            asyncio.run(_unload(settings, store, run_id))
         if not store.end_stage(run_id, stage, round_, token, outcome, following=following, error=error):
             # A Redis that answered after the connection broke: the change may be there already.
             log.warning("lease_lost_at_the_end", **where)
@@ -144,6 +147,18 @@ def _judge(
         "message": f"stage {stage} failed {strikes} times with {type(failure).__name__}; the worker's log tells where",
         "stage": stage,
     }
+
+
+async def _unload(settings: Settings, store: RunStore, run_id: str) -> None:
+    """Has the student forget what the run had it load: nobody may come back to a run that failed. A resumed one loads what it needs."""
+    record = store.get(run_id)
+    names = {stage.adapter for stage in record.stages if stage.adapter} if record else set()
+    try:
+        if names:
+            async with Services(settings) as services:
+                await unload_adapters(services, run_id, names)
+    except Exception as failure:  # the run ends all the same
+        log.warning("adapters_stay_loaded", run=run_id, **describe_exception(failure))
 
 
 async def _run_stage(

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import suppress
 from typing import Any
 
 from nesycd.student.v1 import Alias, SetAliasRequest
 
-from jobs.adapters import load_adapter, unload_adapter
+from jobs.adapters import load_adapter, unload_adapters
 from jobs.context import Context
 from jobs.report import make_report
 from jobs.serving import retrieval
-from services.common.errors import FailedPrecondition
 
 # What these and the functions are: jobs/stages/__init__.py.
 USES_TEACHER, OWN, CODE = False, True, ("report",)
@@ -57,18 +55,17 @@ async def run(context: Context) -> dict[str, Any]:
 
 
 async def settle(context: Context, manifest: dict[str, Any]) -> None:
-    if manifest["adapter"]:
-        await load_adapter(context, manifest["adapter"])
+    # First: the report is there, whatever the student says.
+    context.store.annotate(context.run_id, report_uri=f"{context.folder.uri}/report.html", adapter=manifest["adapter"])
     if manifest["alias"]:
+        await load_adapter(context, manifest["adapter"])
         alias = Alias(name=manifest["alias"], adapter=manifest["adapter"])
         if _reads(context):
             alias.retrieval.CopyFrom(retrieval(context))
         await context.services.call(context.services.student.SetAlias, SetAliasRequest(alias=alias), what="student")
-    # Else each run would leave students more to hold for ever. The files stay, and a stage that needs one loads it.
-    for name in sorted(set(context.adapters.values()) - {manifest["adapter"]}):
-        with suppress(FailedPrecondition):  # somebody's alias stands for it
-            await unload_adapter(context, name)
-    context.store.annotate(context.run_id, report_uri=f"{context.folder.uri}/report.html", adapter=manifest["adapter"])
+    # Else each run would leave students more to hold for ever, and a comparison has up to 256.
+    published = {manifest["adapter"]} if manifest["alias"] else set()
+    await unload_adapters(context.services, context.run_id, set(context.adapters.values()) - published)
     context.progress(1, 1, force=True)
 
 
