@@ -37,6 +37,8 @@ TRAINING_IMPOSSIBLE = register_reason(
     "Do what the message says; docs/run-spec.md explains the settings.",
 )
 
+_STOPPING_SECONDS = 10.0
+"""What a worker that is to stop waits for the student: it has a minute for all, saving what it has above all."""
 _MODEL_SECONDS = 4 * 3600.0
 """What bringing a base model from a remote store, and reading all of it, may take: it tells nothing meanwhile."""
 
@@ -190,7 +192,7 @@ async def withdraw_adapter(context: Context, name: str, *, stopping: bool = Fals
     Args:
         context: The stage.
         name: As `offer_adapter` gave it.
-        stopping: The run ends: the student is asked once, and nobody waits for one that is away.
+        stopping: The run ends, or its worker: the student is asked once, and nobody waits for one that is away.
     """
     adapter, _, version = name.removeprefix("adapters/").partition("@")
     await unload_adapter(context, name, stopping=stopping)
@@ -204,7 +206,7 @@ async def unload_adapter(context: Context, name: str, *, stopping: bool = False)
     method, request = context.services.student.UnloadAdapter, UnloadAdapterRequest(adapter=name)
     with contextlib.suppress(NotFound):
         if stopping:
-            await context.services.once(method, request)
+            await context.services.once(method, request, seconds=_STOPPING_SECONDS)
         else:
             await context.services.call(method, request, what="student")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from jobs.adapters import asdict_of, base_model_digest, load_adapter, offer_adapter, train_adapter, withdraw_adapter
 from jobs.asking import ask_student, cut_off, rows_of, shuffled
-from jobs.context import Context, HandBack, LeaseLost
+from jobs.context import Context, LeaseLost
 from jobs.rows import DataRow
 from jobs.serving import as_diagnosed, request_for, retrieval
 from jobs.stages.train_general import general_examples, shape
@@ -95,9 +95,10 @@ async def _out_of_fold(context: Context, rows: Sequence[DataRow]) -> list[list[d
             context.saved_before += _A_FOLD // 2
             try:
                 answers = await _answers(context, mine, adapter, f"fold-{number}/responses", note=told)
-            except (HandBack, LeaseLost):
+            except LeaseLost:
                 raise  # whoever goes on asks it
-            except Exception:  # the run is cancelled, or fails: nobody may come back to it
+            except Exception:
+                # Nobody comes back to a run that is cancelled, at work or in a queue; a next turn offers it again.
                 with suppress(NesycdError):
                     await withdraw_adapter(context, adapter, stopping=True)
                 raise

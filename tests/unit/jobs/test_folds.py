@@ -10,7 +10,7 @@ import pytest
 
 from jobs.adapters import withdraw_adapter
 from jobs.artifacts import Artifacts, StageFolder
-from jobs.context import HandBack, RunCancelled
+from jobs.context import HandBack, LeaseLost, RunCancelled
 from jobs.rows import DataRow
 from jobs.spec import parse
 from jobs.stages import diagnose
@@ -58,8 +58,8 @@ async def test_a_student_of_a_fold_is_withdrawn_before_the_fold_counts_as_answer
     assert fold.withdrawn == [("adapters/r-fold-0@1", False, False), ("adapters/r-fold-1@1", False, False)]
 
 
-@pytest.mark.parametrize("failure", [RunCancelled("r"), Unavailable("away")])
-async def test_a_student_of_a_fold_is_withdrawn_when_its_run_ends(
+@pytest.mark.parametrize("failure", [RunCancelled("r"), Unavailable("away"), HandBack("r")])
+async def test_a_student_of_a_fold_is_withdrawn_when_its_run_ends_or_waits_for_another_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
     fold = Fold(tmp_path, monkeypatch)
@@ -69,12 +69,12 @@ async def test_a_student_of_a_fold_is_withdrawn_when_its_run_ends(
     assert fold.withdrawn == [("adapters/r-fold-0@1", True, False)]
 
 
-async def test_a_student_of_a_fold_waits_for_the_worker_that_goes_on(
+async def test_a_student_of_a_fold_stays_where_another_worker_goes_on_already(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fold = Fold(tmp_path, monkeypatch)
-    fold.failure = HandBack("r")
-    with pytest.raises(HandBack):
+    fold.failure = LeaseLost("r")
+    with pytest.raises(LeaseLost):
         await diagnose._out_of_fold(fold.context, ROWS)
     assert fold.withdrawn == []
 
