@@ -31,6 +31,10 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]{0,48
 RUN_ID = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9-]{0,48}[A-Za-z0-9])?$")
 
 
+MOST_NEW_TOKENS = 2048
+"""The student writes no longer answers."""
+
+
 class _Strict(BaseModel):
     # Strict: "3" is not a number and 1 is not a truth value; what a person meant is not guessed.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -176,8 +180,8 @@ class Evaluate(_Strict):
     sample_top_k: Annotated[int, Field(ge=0, le=1000)] = 0
     samples: Annotated[int, Field(ge=1, le=32)] = 1
     demonstrations: Annotated[int, Field(ge=1, le=16)] = 3
-    # The student writes no longer answers; a rationale that is cut off before its answer counts as wrong.
-    max_new_tokens: Annotated[int, Field(ge=1, le=2048)] = 256
+    # A rationale that is cut off before its answer counts as wrong.
+    max_new_tokens: Annotated[int, Field(ge=1, le=MOST_NEW_TOKENS)] = 256
     edited_rows: Annotated[int, Field(ge=0, le=100_000)] = 60
 
 

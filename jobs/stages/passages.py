@@ -27,7 +27,7 @@ def relevant(context: Context) -> dict[str, Any]:
 async def run(context: Context) -> dict[str, Any]:
     path = context.spec.data.passages
     content = read_file(path, "passages")
-    check_unchanged("passages", hashlib.sha256(content).hexdigest(), context.relevant["passages"])
+    check_unchanged(context.spec.data, "passages", hashlib.sha256(content).hexdigest(), context.relevant["passages"])
     found = passages.parse(content, path)
     context.folder.write_jsonl("entries.jsonl", found)
     return {"entries": len(found)}

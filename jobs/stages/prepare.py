@@ -23,7 +23,14 @@ from jobs.datasets.files import DATA_NOT_FOUND, MAX_BYTES
 from jobs.rows import DataRow
 from jobs.spec import Data, Source
 from method.methods import get_method
-from services.common.errors import FailedPrecondition, InvalidArgument, NotFound, Unimplemented, register_reason
+from services.common.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+    Unimplemented,
+    register_reason,
+)
 
 # What these and the functions are: jobs/stages/__init__.py.
 USES_TEACHER, OWN, CODE = False, False, ("rows.py", "datasets")
@@ -32,6 +39,12 @@ BASE_MODEL_NOT_SERVED = register_reason(
     "BASE_MODEL_NOT_SERVED",
     "The student service serves another base model than the run spec names, so the run could not be evaluated with it.",
     "Serve it (`nesycd up --base-model NAME`, or NESYCD_STUDENT_BASE_MODEL), or correct student.base_model; then resume the run.",
+)
+
+DATA_CHANGED = register_reason(
+    "DATA_CHANGED",
+    "A data file that the run spec names was changed while it was read, at each attempt.",
+    "Wait until nobody writes the file, then resume the run; or submit one that names a copy.",
 )
 
 CONTEXT_TOO_SHORT = register_reason(
@@ -60,13 +73,14 @@ def relevant(context: Context) -> dict[str, Any]:
 
 async def run(context: Context) -> dict[str, Any]:
     # All is checked before anything is written.
-    parts = {name: load_rows(context.spec.data, name) for name in ("train", "test")}
+    data, told = context.spec.data, context.relevant
+    parts = {name: load_rows(data, name) for name in ("train", "test")}
     for name, items in parts.items():
-        check_unchanged(name, _digest(items), context.relevant["data"][name])
-    expert = expert_file(context.spec.data.expert)
+        check_unchanged(data, name, _digest(items), told["data"][name])
+    expert = expert_file(data.expert)
     if expert:
-        content = _expert(context.spec.data.expert)
-        check_unchanged("expert", hashlib.sha256(content).hexdigest(), context.relevant["expert"][0][1])
+        content = _expert(data.expert)
+        check_unchanged(data, "expert", hashlib.sha256(content).hexdigest(), told["expert"][0][1])
         context.folder.write(expert, content)
     asked = {_plain(item) for item in parts["train"]}
     shared = sum(_plain(item) in asked for item in parts["test"])
@@ -84,23 +98,27 @@ async def settle(context: Context, manifest: dict[str, Any]) -> None:
     context.progress(total, total, note=note, force=True)
 
 
-class DataChanged(Exception):
-    """A file was changed between two looks at it. The next attempt takes it as it is then."""
-
-
-def check_unchanged(part: str, read: str, before: str) -> None:
+def check_unchanged(data: Data, part: str, read: str, before: str) -> None:
     """What is stored is what the stage's digest tells: another run would take it for the file that it was.
 
     Args:
-        part: A field of data.
+        data: Where the files are.
+        part: The field of the file.
         read: Digest of what is to be stored.
         before: What `relevant` told.
 
     Raises:
-        DataChanged: They differ.
+        Unavailable: Reason DATA_CHANGED; they differ. The next attempt takes the file as it is then.
     """
-    if read != before:
-        raise DataChanged(f"data.{part}: the file was changed while it was read; it is read again")
+    if read == before:
+        return
+    given = getattr(data, part)
+    files = [one if isinstance(one, str) else one.path for one in ([given] if isinstance(given, str) else given)]
+    raise Unavailable(
+        f"data.{part}: the file was changed while it was read ({', '.join(files)}): wait until nobody writes it, "
+        "then resume the run; or submit one that names a copy",
+        reason=DATA_CHANGED,
+    )
 
 
 def _digest(items: Sequence[DataRow]) -> str:
@@ -141,15 +159,21 @@ def _check_context(context: Context) -> None:
         FailedPrecondition: Reason CONTEXT_TOO_SHORT.
     """
     name, wanted = context.spec.student.base_model, context.spec.evaluate.max_new_tokens
-    config = context.artifacts.read_json("models", name, "config.json")
-    length = config.get("max_position_embeddings") if isinstance(config, dict) else None
-    if isinstance(length, int) and wanted > length // 2:  # a model that is elsewhere, or does not tell, is asked later
+    length = context_length(context)
+    if length and wanted > length // 2:  # a model that is elsewhere, or does not tell, is asked later
         raise FailedPrecondition(
             f"evaluate.max_new_tokens is {wanted}, but {name} has a context of {length} tokens and answers may take half of it: "
             f"set it to {length // 2} at most, or take another student.base_model",
             reason=CONTEXT_TOO_SHORT,
             subject="evaluate.max_new_tokens",
         )
+
+
+def context_length(context: Context) -> int | None:
+    """Tokens of the base model's context; None where the artifact store does not tell."""
+    config = context.artifacts.read_json("models", context.spec.student.base_model, "config.json")
+    length = config.get("max_position_embeddings") if isinstance(config, dict) else None
+    return length if isinstance(length, int) else None
 
 
 async def _check_served(context: Context) -> None:

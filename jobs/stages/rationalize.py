@@ -13,6 +13,8 @@ from nesycd.teacher.v1 import GenerateResponse
 from jobs.asking import TEACHER_SHARD, ask_teacher, rows_of, teacher_request
 from jobs.context import Context
 from jobs.estimate.token_count import token_count
+from jobs.spec import MOST_NEW_TOKENS
+from jobs.stages.prepare import context_length
 from method import prompts
 from method.answers import split_rationale
 from method.scoring import is_correct
@@ -104,11 +106,15 @@ def _cut_off(context: Context) -> str:
     longer = sum(length > most for length in lengths)
     if longer <= _FEW * len(lengths):
         return ""
-    enough = lengths[math.ceil((1 - _FEW) * len(lengths)) - 1]
+    enough = math.ceil(1.1 * lengths[math.ceil((1 - _FEW) * len(lengths)) - 1])
+    limit = min(MOST_NEW_TOKENS, (context_length(context) or 2 * MOST_NEW_TOKENS) // 2)
+    remedy = f"cancel the run and submit it anew with {enough}; no rationale is paid again"
+    if enough > limit:
+        longer_context = "" if limit == MOST_NEW_TOKENS else "a base model with a longer context, or "
+        remedy = f"it may be {limit} at most: take {longer_context}a teacher that writes shorter"
     return (
         f"about {longer / len(lengths):.0%} are longer than an answer may be (evaluate.max_new_tokens: {most}), "
-        f"so that the student is cut off before it answers: cancel the run and submit it anew with {math.ceil(1.1 * enough)}; "
-        "no rationale is paid again"
+        f"so that the student is cut off before it answers: {remedy}"
     )
 
 

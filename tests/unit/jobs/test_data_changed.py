@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from jobs.artifacts import Artifacts, StageFolder
+from jobs.clients import is_away
 from jobs.spec import parse
 from jobs.stages import passages, prepare
-from services.common.errors import InvalidArgument
+from services.common.errors import InvalidArgument, Unavailable
 
 
 def row(number: int) -> str:
@@ -48,8 +49,10 @@ async def test_a_file_that_is_edited_while_it_is_read_is_not_stored_as_the_one_t
     context: Any = SimpleNamespace(spec=parse(spec), folder=folder, artifacts=artifacts)
     context.relevant = stage.relevant(context)
     (tmp_path / field).write_text(after)
-    with pytest.raises(prepare.DataChanged, match=f"data.{field}: the file was changed"):
+    with pytest.raises(Unavailable, match=f"data.{field}: the file was changed .*{tmp_path / field}") as told:
         await stage.run(context)
+    # Tried again, and at last the run fails with a reason that tells what to do.
+    assert is_away(told.value) and told.value.reason == "DATA_CHANGED"
     assert folder.files() == []
     context.relevant = stage.relevant(context)  # as the next attempt does
     await stage.run(context)
