@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs.spec import RunSpec, parse, whole_numbers
+from method.conditions import CONDITIONS
 from method.methods import Method, get_method
 from method.methods.base import TRAINING_STAGES
 
@@ -57,7 +58,17 @@ def _rules(spec: RunSpec, method: Method) -> list[tuple[tuple[str, ...], bool, s
             "it is of the recipe paper, which is not used",
         ),
         (("training.counterfactual_share",), recipe != "reader", "it is of the recipe reader, which is not used"),
+        # No word of data.passages: it stands in a spec for those of several methods that read it.
+        (
+            ("data.held_out",), not spec.holds_out,
+            "rows are set aside for rounds and for knowledge.utility.rows only, and the spec has neither",
+        ),
         (("data.expert",), "imported" not in spec.conditions(), "no condition imported is asked"),
+        (
+            ("evaluate.demonstrations",), not any(CONDITIONS[name].demonstrations for name in spec.conditions()),
+            "no condition few_shot is asked",
+        ),
+        (("evaluate.edited_rows",), "edited" not in spec.conditions(), "no condition edited is asked"),
         (
             ("evaluate.top_p", "evaluate.sample_top_k"), not spec.evaluate.temperature,
             "evaluate.temperature is 0: the most likely token is taken",

@@ -64,6 +64,16 @@ def test_a_check_says_what_of_a_valid_spec_has_no_effect_and_keeps_it_out_of_the
     assert json.loads(invoke("run", str(file), "--check", "--json").stdout) == {}
 
 
+def test_a_spec_that_only_a_newer_service_knows_is_submitted_and_nothing_is_said_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.main.client.call", lambda *_: CreateRunResponse(run=Run(name="runs/x")))
+    file = tmp_path / "spec.yaml"
+    file.write_text("{name: x, data: {train: a, test: b}, new: 1}")
+    result = invoke("run", str(file), "--detach")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "runs/x\n", "")
+
+
 def test_status_and_down_where_nothing_was_started(home: Path) -> None:
     result = invoke("status")
     assert result.exit_code == 1 and "nesycd up" in result.output

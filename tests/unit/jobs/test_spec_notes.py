@@ -38,6 +38,9 @@ def told(**spec: Any) -> list[str]:
         ({"method": "std-cot", "diagnose": {"folds": 4}}, "diagnose.folds has no effect: method std-cot looks for no hard cases"),
         ({"method": "std-cot", "data": {**DATA, "expert": "e.jsonl"}}, "data.expert has no effect: no condition imported"),
         ({"evaluate": {"conditions": ["augmented"]}, "data": {**DATA, "expert": "e.jsonl"}}, "data.expert has no effect: no condition imported"),
+        ({"method": "std-cot", "data": {**DATA, "held_out": 0.3}}, "data.held_out has no effect: rows are set aside for rounds"),
+        ({"evaluate": {"demonstrations": 5, "conditions": ["augmented"]}}, "evaluate.demonstrations has no effect: no condition few_shot"),
+        ({"method": "std-cot", "evaluate": {"edited_rows": 9}}, "evaluate.edited_rows has no effect: no condition edited"),
         ({"least_gain": 0.1}, "least_gain has no effect: there is one round"),
         ({"knowledge": {"utility": {"retire_below": -3}}}, "knowledge.utility.retire_below has no effect: knowledge.utility.rows is 0"),
         ({"method": "std-cot", "knowledge": {"top_k": 5}}, "knowledge.top_k has no effect: method std-cot reads no entries"),
@@ -56,6 +59,9 @@ def test_a_field_that_has_no_effect_is_told_with_its_place_and_why(spec: dict[st
         {"rounds": 2, "least_gain": 0.1, "diagnose": {"folds": 2}, "knowledge": {"utility": {"rows": 9, "retire_below": -3}}},
         {"evaluate": {"temperature": 0.6, "top_p": 0.9}},
         {"data": {**DATA, "expert": "e.jsonl"}},
+        {"data": {**DATA, "held_out": 0.3}, "rounds": 2},
+        {"method": "few-shot-cot", "evaluate": {"demonstrations": 5}},
+        {"evaluate": {"edited_rows": 9, "conditions": ["edited"]}},
     ],
 )  # fmt: skip
 def test_nothing_is_told_of_what_counts(spec: dict[str, Any]) -> None:
