@@ -136,10 +136,16 @@ class Artifacts:
                     file.unlink(missing_ok=True)
         return target
 
-    def free(self) -> None:
-        """Removes this turn's local copies, where the store is remote."""
+    def free(self, turn: str = "") -> None:
+        """Removes the local copies of this turn, or of another one's folder, where the store is remote."""
         if not self.is_local:
-            shutil.rmtree(self.scratch() / self.turn, ignore_errors=True)
+            shutil.rmtree(self.scratch() / (turn or self.turn), ignore_errors=True)
+
+    def leftovers(self) -> list[str]:
+        """The names of the folders in ``turns/`` of other turns that have copies here; whether these go on is not known here."""
+        if self.is_local:
+            return []
+        return sorted(path.name for path in self.scratch().glob("turns/*") if path != self.scratch() / self.turn)
 
     def publish(self, folder: Path, *parts: str, last: str = MANIFEST) -> None:
         """Copies a local folder into the store, the file that makes it complete last. Nothing to do where it is the same."""

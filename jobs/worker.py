@@ -202,6 +202,7 @@ async def _run_stage(
         artifacts.turn = f"turns/{digest}"
         store.progress(record.id, stage, round_, lease.token, {"digest": digest})
         await _wait_for_folder(context)
+        _free_leftovers(context)
         manifest = context.folder.manifest()
         began = time.time()
         if manifest is None:
@@ -240,6 +241,23 @@ async def _wait_for_folder(context: Context) -> None:
         context.note("another run is making the same; waits for it")
         context.check()
         await asyncio.sleep(0.5)
+
+
+def _free_leftovers(context: Context) -> None:
+    """Removes copies of turns that were killed or lost their lease, before this one adds its own.
+
+    A container that is started again has its scratch still: worker after worker that is killed for memory would fill it, and
+    the pod be evicted. Workers on one machine may share it, so each folder is locked: whoever is at it has that lock.
+    """
+    artifacts, store, token = context.artifacts, context.store, context.lease.token
+    for digest in artifacts.leftovers():
+        other = store.lock(digest, token)
+        if other and is_gone(other):
+            other = store.lock(digest, token, dead=other)
+        if not other:
+            artifacts.free(f"turns/{digest}")
+            store.unlock(digest, token)
+    artifacts.free("stages")  # where versions before the folder "turns" had their copies, for ever
 
 
 def _following(store: RunStore, run_id: str, stage: str, round_: int) -> tuple[str, int] | None:

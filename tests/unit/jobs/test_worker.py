@@ -113,11 +113,11 @@ class Turn:
 
     async def settle(self, context: Context, manifest: dict[str, Any]) -> None: ...
 
-    async def go(self) -> StageFolder:
+    async def go(self, store: Any = None) -> StageFolder:
         settings = Settings(artifacts_url=self.url, scratch_dir=self.scratch)
         watchdog: Any = SimpleNamespace(beat=lambda: None)
         record = RunRecord("r", SPEC, "RUNNING")
-        await worker._run_stage(settings, Store(), record, "train-general", 1, self.lease, watchdog)  # type: ignore[arg-type]
+        await worker._run_stage(settings, store or Store(), record, "train-general", 1, self.lease, watchdog)  # type: ignore[arg-type]
         return self.folder
 
 
@@ -133,6 +133,31 @@ async def test_nothing_of_a_turn_stays_on_the_disk_of_a_worker_whose_artifacts_a
     else:
         await turn.go()
     assert len(turn.copies) == 2 and not [path for path in turn.scratch.rglob("*") if path.is_file()]
+
+
+async def test_copies_of_turns_that_nobody_is_at_any_more_are_removed_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn, locks = Turn(tmp_path, monkeypatch), {"at-work": "somebody", "killed": "dead worker"}
+
+    class Locks(Store):
+        def lock(self, digest: str, token: str, *, dead: str = "") -> str:
+            owner = locks.get(digest, "")
+            if owner in ("", token, dead):
+                locks[digest], owner = token, ""
+            return owner
+
+        def unlock(self, digest: str, token: str) -> None:
+            assert not (turn.scratch / "turns" / digest).exists() and locks.pop(digest) == token
+
+    monkeypatch.setattr(worker, "is_gone", lambda token: token == "dead worker")
+    kept = ["models/m/w.safetensors", "turns/at-work/stages/train-general/at-work/adapter/a"]
+    for name in (*kept, "turns/killed/stages/d/a", "turns/lost/stages/d/a", "stages/train-general/d/adapter/a"):
+        (turn.scratch / name).parent.mkdir(parents=True)
+        (turn.scratch / name).write_text("x")
+    await turn.go(Locks())
+    assert sorted(str(path.relative_to(turn.scratch)) for path in turn.scratch.rglob("*") if path.is_file()) == kept
+    assert locks == {"at-work": "somebody"}
 
 
 async def test_copies_that_may_be_another_worker_s_by_now_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
