@@ -262,7 +262,7 @@ def test_finished_runs_are_compared(house: House) -> None:
     assert compare(names[0], other)[:2] == (refused, "RUNS_NOT_COMPARABLE")
     assert compare(names[0], "runs/unfinished")[:2] == (refused, "RUN_NOT_SUCCEEDED")
     assert compare(names[0], "runs/none")[:2] == (grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND")
-    for bad in ([names[0]], [names[0]] * 2, [f"runs/r{i}" for i in range(65)], [names[0], "x/y"]):
+    for bad in ([names[0]], [names[0]] * 2, [f"runs/r{i}" for i in range(257)], [names[0], "x/y"]):
         assert compare(*bad)[0] == wrong
     assert compare(*names, baseline=other)[::2] == (wrong, ["baseline"])
 
