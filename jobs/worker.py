@@ -6,20 +6,15 @@ import asyncio
 import contextlib
 import ctypes
 import gc
-import hashlib
-import inspect
 import sys
 import time
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
-from typing import Any
 
-import method
 from jobs import stages
 from jobs.adapters import unload_adapters
 from jobs.artifacts import Artifacts, StageFolder, digest_of
 from jobs.clients import Services, is_away
+from jobs.code import stage_code_digest
 from jobs.context import Context, FolderLost, HandBack, Lease, LeaseLost, RunCancelled
 from jobs.heartbeat import touch
 from jobs.owners import is_gone, new_token
@@ -195,7 +190,7 @@ async def _run_stage(
             relevant = {**relevant, "default_teacher": await context.default_teacher()}
         inputs = {f"{name}/{number}": folder.digest for (name, number), folder in context.rounds.items()}
         digest = digest_of(
-            {"stage": stage, "round": round_, "code": code_digest(module), "spec": relevant, "inputs": inputs}
+            {"stage": stage, "round": round_, "code": stage_code_digest(module), "spec": relevant, "inputs": inputs}
         )
         context.folder = StageFolder(artifacts, stage, digest, before_write=lease.check)
         context.relevant = relevant
@@ -267,19 +262,6 @@ def _following(store: RunStore, run_id: str, stage: str, round_: int) -> tuple[s
     plan = [(s.name, s.round) for s in record.stages]
     place = plan.index((stage, round_)) + 1
     return next(((s.name, s.round) for s in record.stages[place:] if not s.skipped), None)
-
-
-@cache
-def code_digest(module: Any) -> str:
-    """Digest of the code that decides what a stage makes: the method, the stage itself, and what it names in CODE."""
-    files = [Path(inspect.getfile(module)), *sorted(Path(method.__file__).parent.rglob("*.py"))]
-    for name in module.CODE:
-        path = Path(__file__).parent / name
-        files += sorted(f for f in path.rglob("*") if f.suffix in (".py", ".j2")) if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def _free_memory() -> None:

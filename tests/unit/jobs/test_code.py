@@ -16,8 +16,8 @@ def test_the_digest_is_that_of_what_makes_runs_and_not_of_what_tells_of_them(
     for file in (tmp_path / "method/__init__.py", tmp_path / "jobs/code.py", *files):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("1")
-    monkeypatch.setattr(code.method, "__file__", str(tmp_path / "method/__init__.py"))
-    monkeypatch.setattr(code, "__file__", str(tmp_path / "jobs/code.py"))
+    monkeypatch.setattr(code, "_METHOD", tmp_path / "method")
+    monkeypatch.setattr(code, "_JOBS", tmp_path / "jobs")
     seen = [code.code_digest.__wrapped__()]
     for file in files:
         file.write_text("2")

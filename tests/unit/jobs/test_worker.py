@@ -93,7 +93,7 @@ class Turn:
         self.lease = SimpleNamespace(token="t", digest="", certain=True, check=lambda: None, hold=self._hold)
         self.failure: Exception | None = None
         monkeypatch.setattr(worker.stages, "load", lambda stage: self)
-        monkeypatch.setattr(worker, "code_digest", lambda module: "code")
+        monkeypatch.setattr(worker, "stage_code_digest", lambda module: "code")
 
     def _hold(self, digest: str, **_: Any) -> str:
         self.lease.digest = digest
