@@ -26,6 +26,8 @@ GPU_STAGES = frozenset({"train-general", "diagnose", "train-augmented"})
 """Those that train; diagnose does where it asks out of fold."""
 CONNECT_SECONDS = 5.0
 """Longest try of one connection to Redis."""
+ANSWER_SECONDS = 10.0
+"""Longest wait for an answer of a Redis that is connected: for ever otherwise, where its machine is lost without a word."""
 
 
 def queue_of(stage: str) -> str:
@@ -79,8 +81,10 @@ def make_app(settings: Settings) -> Celery:
             "visibility_timeout": settings.stage_seconds + 3600,
             "socket_keepalive": True,
             "socket_connect_timeout": CONNECT_SECONDS,
+            "socket_timeout": ANSWER_SECONDS,
         },
         redis_socket_connect_timeout=CONNECT_SECONDS,
+        redis_socket_timeout=ANSWER_SECONDS,
         result_backend_transport_options={"retry_policy": {"timeout": 30.0}},
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
