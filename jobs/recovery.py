@@ -59,8 +59,9 @@ def recover_orphans(
         outcome, stage, round_ = store.reclaim(run_id, dead=dead, queued_before=time.time() - waited)
         if outcome == "AGAIN":
             log.warning("run_recovered", run=run_id, stage=stage, round=round_)
-            send(run_id, stage, round_)
             sent.append(run_id)
+        if outcome in ("AGAIN", "CANCELLED"):  # a worker that finds it over has the student forget its adapters
+            send(run_id, stage, round_)
     return sent
 
 

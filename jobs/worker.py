@@ -20,7 +20,7 @@ from jobs.heartbeat import touch
 from jobs.owners import is_gone, new_token
 from jobs.settings import Settings
 from jobs.spec import parse
-from jobs.state import RunRecord, RunStore
+from jobs.state import CANCELLED, FAILED, RunRecord, RunStore
 from jobs.watchdog import Watchdog
 from services.common import errors
 from services.common.logs import describe_exception, get_logger
@@ -84,10 +84,12 @@ def _execute(
     owner = store.owner(run_id)
     taken = store.take(run_id, stage, round_, token, dead=owner if owner and is_gone(owner) else "")
     where = {"run": run_id, "stage": stage, "round": round_}
+    record = store.get(run_id)
     if taken != "TAKEN":
         log.info("stage_skipped", why=taken, **where)
+        if record and record.state in (CANCELLED, FAILED):  # while it waited, or its worker was gone: nobody did it yet
+            asyncio.run(_unload(settings, store, run_id))
         return taken
-    record = store.get(run_id)
     assert record is not None
     log.info("stage_begun", **where)
     outcome, error, following = "DONE", None, None

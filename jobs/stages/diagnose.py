@@ -92,6 +92,7 @@ async def _out_of_fold(context: Context, rows: Sequence[DataRow]) -> list[list[d
             examples = general_examples(context, [item.row for item in rows if item.row.id not in ids])
             train_adapter(context, examples, context.spec.training.general, place=place, note=told)
             adapter = await offer_adapter(context, f"{context.run_id}-fold-{number}", 1, place=place)
+            _note_served(context, adapter)
             context.saved_before += _A_FOLD // 2
             try:
                 answers = await _answers(context, mine, adapter, f"fold-{number}/responses", note=told)
@@ -107,7 +108,13 @@ async def _out_of_fold(context: Context, rows: Sequence[DataRow]) -> list[list[d
             context.folder.write_jsonl(f"{place}/answered.jsonl", ({"answers": one} for one in answers))
         for one in context.folder.read_jsonl(f"{place}/answered.jsonl"):
             answered[one["answers"][0]["id"]] = one["answers"]
+    _note_served(context, "")
     return [answered[item.row.id] for item in rows]
+
+
+def _note_served(context: Context, adapter: str) -> None:
+    """Keeps which fold's student is served: where this worker is lost and the run ends, another one has it forgotten."""
+    context.store.progress(context.run_id, context.stage, context.round, context.lease.token, {"adapter": adapter})
 
 
 def folds(rows: Sequence[DataRow], count: int, seed: int) -> list[list[DataRow]]:

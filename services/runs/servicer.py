@@ -38,7 +38,7 @@ from jobs.estimate import Prices, estimate
 from jobs.report.comparison import compare_runs, pages
 from jobs.report.outcomes import read_outcome
 from jobs.spec import RunSpec, check_run_id, new_run_id, parse, run_exists
-from jobs.state import RunRecord, RunStore
+from jobs.state import CANCELLED, RunRecord, RunStore
 from services.common import context as call_context
 from services.common.errors import (
     FailedPrecondition,
@@ -169,7 +169,10 @@ class RunServicer(RunServiceServicer):
         await self._get(request.name)
         # A run that is over stays as it is: cancelling twice is no error.
         await self._do(lambda: self._store.cancel(run_id))
-        return CancelRunResponse(run=run_message(await self._get(request.name)))
+        record = await self._get(request.name)
+        if record.state == CANCELLED:  # no worker was at it: one is to have the student forget its adapters
+            await self._do(lambda: self._send(run_id, record.stage, record.round))
+        return CancelRunResponse(run=run_message(record))
 
     async def ResumeRun(self, request: ResumeRunRequest, context: grpc.aio.ServicerContext) -> ResumeRunResponse:
         """Takes up a run again that failed or was cancelled."""

@@ -160,6 +160,29 @@ def test_a_run_is_cancelled_between_rows_and_resumed_from_there(world: World) ->
     assert all(world.house.asked["base", f"How many q{i}?"] == 1 for i in range(48))
 
 
+@pytest.mark.parametrize(
+    ("turns", "waits", "cancelled", "ends"),
+    [(1, True, True, "CANCELLED"), (1, False, True, "CANCELLED"), (3, False, False, "FAILED")],
+    ids=["cancelled-while-it-waits", "cancelled-and-its-worker-lost", "its-worker-lost-too-often"],
+)
+def test_a_run_that_ends_without_a_worker_leaves_no_adapter_loaded(
+    world: World, turns: int, waits: bool, cancelled: bool, ends: str
+) -> None:
+    world.submit("r", **ZERO_SHOT)
+    for turn in range(turns):
+        assert world.store.take("r", "prepare", 1, f"w{turn}", dead=world.store.owner("r")) == "TAKEN"
+        assert world.store.progress("r", "prepare", 1, f"w{turn}", {"adapter": "adapters/r-general@1"})
+    if waits:
+        assert world.store.end_stage("r", "prepare", 1, "w0", "HANDBACK")
+    if cancelled:
+        assert world.store.cancel("r") == "OK"
+    world.wait(lambda: not world.store.owner("r"))  # the lease of a lost worker expires
+    world.worker()
+    world.wait(lambda: bool(world.house.called("UnloadAdapter")))
+    assert {request.adapter for request in world.house.called("UnloadAdapter")} == {"adapters/r-general@1"}
+    assert world.wait_over("r", ends).stages[0].attempts == (0 if waits else turns)
+
+
 def test_a_worker_whose_stage_hangs_ends_itself_and_the_run_goes_on_with_the_next(world: World) -> None:
     test = world.data(4)
     train = world.folder / "train.jsonl"

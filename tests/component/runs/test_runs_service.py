@@ -177,7 +177,9 @@ def test_cancel_and_resume(house: House) -> None:
     assert failure(lambda: house.runs.ResumeRun(ResumeRunRequest(name=name)))[:2] == (
         grpc.StatusCode.FAILED_PRECONDITION, "RUN_NOT_RESUMABLE",
     )  # fmt: skip
+    waiting = house.store.client.llen("nesycd.cpu")
     assert house.runs.CancelRun(CancelRunRequest(name=name)).run.state == RUN_STATE_CANCELLED
+    assert house.store.client.llen("nesycd.cpu") == waiting + 1, "no worker would have the student forget its adapters"
     assert house.runs.CancelRun(CancelRunRequest(name=name)).run.state == RUN_STATE_CANCELLED
     waiting = house.store.client.llen("nesycd.cpu")
     assert house.runs.ResumeRun(ResumeRunRequest(name=name)).run.state == RUN_STATE_QUEUED

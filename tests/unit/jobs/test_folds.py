@@ -25,9 +25,12 @@ class Fold:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         spec = {"name": "r", "data": {"train": "a", "test": "b"}, "diagnose": {"folds": 2}}
+        self.noted: list[str] = []
+        store = SimpleNamespace(progress=lambda *given: self.noted.append(given[-1]["adapter"]))
         self.context: Any = SimpleNamespace(
-            spec=parse(spec), run_id="r", saved_before=0, folder=StageFolder(Artifacts(str(folder)), "diagnose", "d")
-        )
+            spec=parse(spec), run_id="r", stage="diagnose", round=1, store=store, lease=SimpleNamespace(token="t"),
+            saved_before=0, folder=StageFolder(Artifacts(str(folder)), "diagnose", "d"),
+        )  # fmt: skip
         self.served: set[str] = set()
         self.withdrawn: list[tuple[str, bool, bool]] = []
         self.failure: Exception | None = None
@@ -56,6 +59,19 @@ async def test_a_student_of_a_fold_is_withdrawn_before_the_fold_counts_as_answer
     fold = Fold(tmp_path, monkeypatch)
     assert len(await diagnose._out_of_fold(fold.context, ROWS)) == 4
     assert fold.withdrawn == [("adapters/r-fold-0@1", False, False), ("adapters/r-fold-1@1", False, False)]
+
+
+async def test_which_student_of_a_fold_is_served_is_known_to_whoever_ends_a_run_whose_worker_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold, killed = Fold(tmp_path, monkeypatch), KeyboardInterrupt()
+    fold.failure = killed  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        await diagnose._out_of_fold(fold.context, ROWS)
+    assert fold.noted == ["adapters/r-fold-0@1"] and fold.withdrawn == []
+    fold.failure = None
+    await diagnose._out_of_fold(fold.context, ROWS)
+    assert fold.noted[1:] == ["adapters/r-fold-0@1", "adapters/r-fold-1@1", ""]
 
 
 @pytest.mark.parametrize("failure", [RunCancelled("r"), Unavailable("away"), HandBack("r")])
