@@ -7,6 +7,7 @@ and any run with the same inputs uses it. Until then ``work/`` beneath it holds 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -118,23 +120,38 @@ class Artifacts:
         target, checksums = root / "/".join(parts), root / "checksums" / "/".join(parts)
         self.fs.invalidate_cache()
         names = {name[len(source) :].lstrip("/"): name for name in self.fs.find(source)}
-        for relative, name in names.items():
-            # Sizes say nothing: other weights of the same model have the same one.
-            file, known, checksum = target / relative, checksums / relative, str(self.fs.checksum(name))
-            if file.exists() and known.exists() and known.read_text() == checksum:
-                continue
-            for folder in (file.parent, known.parent):
-                folder.mkdir(parents=True, exist_ok=True)
-            known.unlink(missing_ok=True)
-            partial = target / f"{relative}.{uuid.uuid4().hex[:12]}.tmp"
-            self.fs.get_file(name, str(partial))
-            partial.replace(file)
-            known.write_text(checksum)
+        with self._fetching_model() if is_model else nullcontext():
+            for relative, name in names.items():
+                # Sizes say nothing: other weights of the same model have the same one.
+                file, known, checksum = target / relative, checksums / relative, str(self.fs.checksum(name))
+                if file.exists() and known.exists() and known.read_text() == checksum:
+                    continue
+                for folder in (file.parent, known.parent):
+                    folder.mkdir(parents=True, exist_ok=True)
+                known.unlink(missing_ok=True)
+                partial = target / f"{relative}.{uuid.uuid4().hex[:12]}.tmp"
+                self.fs.get_file(name, str(partial))
+                partial.replace(file)
+                known.write_text(checksum)
         if is_model:  # of one that was replaced, a file that the store has no more would be read with the rest
             for file in target.rglob("*"):
                 if file.is_file() and file.suffix != ".tmp" and file.relative_to(target).as_posix() not in names:
                     file.unlink(missing_ok=True)
         return target
+
+    @contextmanager
+    def _fetching_model(self) -> Iterator[None]:
+        """For the time in which files of a model are fetched: what killed workers left half-fetched is removed first.
+
+        Workers on one machine may share the scratch. Each has a lock while it fetches, which the system takes from one that dies.
+        """
+        with (self.scratch() / "models.lock").open("w") as lock:
+            with suppress(BlockingIOError):  # another one fetches: what is half-fetched may be its own
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for partial in (self.scratch() / "models").rglob("*.tmp"):
+                    partial.unlink()
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
 
     def free(self, turn: str = "") -> None:
         """Removes the local copies of this turn, or of another one's folder, where the store is remote."""

@@ -99,6 +99,30 @@ def test_a_copy_of_what_did_not_change_is_not_fetched_again(remote: Artifacts, m
     assert (remote.local("models", "m") / "w.safetensors").read_bytes() == b"weights"
 
 
+def test_what_a_killed_worker_left_of_a_model_half_fetched_is_removed_unless_another_one_may_be_at_it(
+    remote: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [remote.scratch() / "models" / name for name in ("m/w.safetensors.1.tmp", "other/deep/w.safetensors.2.tmp")]
+    for partial in left:
+        partial.parent.mkdir(parents=True)
+        partial.write_bytes(b"half")
+    for model in ("m", "n"):
+        remote.write(b"weights", "models", model, "w.safetensors")
+    get_file = remote.fs.get_file
+    seen: list[str] = []
+
+    def fetch(name: str, partial: str) -> None:
+        seen.append(name[-15:])
+        get_file(name, partial)
+        if len(seen) == 1:  # another worker of this machine, while this one fetches
+            Artifacts(remote.url, remote.scratch()).local("models", "n")
+            assert Path(partial).exists()
+
+    monkeypatch.setattr(remote.fs, "get_file", fetch)
+    assert (remote.local("models", "m") / "w.safetensors").read_bytes() == b"weights"
+    assert seen == ["m/w.safetensors", "n/w.safetensors"] and not any(partial.exists() for partial in left)
+
+
 def test_copies_of_a_turn_are_freed_and_base_models_stay(remote: Artifacts) -> None:
     remote.write(b"w", "models", "m", "w.safetensors")
     for stage in ("train-general", "train-augmented"):
