@@ -34,9 +34,9 @@ from cli import client, watch
 from cli.methods import for_method, method_of, methods_of, part, run_id_of, seeds_of, split
 from cli.problems import Problem, explain
 from cli.specs import load_spec, run_name, to_struct
-from jobs.spec import whole_numbers
 from method.methods import Method, all_methods
 from services.common.errors import NesycdError, from_rpc_error
+from services.common.numbers import whole_numbers
 
 out = Console()
 err = Console(stderr=True)

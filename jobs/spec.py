@@ -15,6 +15,7 @@ from method.conditions import CONDITIONS
 from method.methods import UnknownMethod, get_method
 from method.methods.base import ROUND_STAGES, TRAINING_STAGES
 from services.common.errors import AlreadyExists, InvalidArgument, register_reason
+from services.common.numbers import whole_numbers
 
 INVALID_SPEC = register_reason(
     "INVALID_SPEC",
@@ -356,15 +357,6 @@ def run_exists(run_id: str) -> AlreadyExists:
 def canonical(value: Any) -> str:
     """The one JSON text of a value, for digests."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def whole_numbers(value: Any) -> Any:
-    """Turns 8.0 into 8, everywhere: a protobuf Struct holds doubles only. Float fields accept whole numbers."""
-    if isinstance(value, Mapping):
-        return {str(key): whole_numbers(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [whole_numbers(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
 def _with_settings(spec: dict[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.spec import RunSpec, parse, whole_numbers
+from jobs.spec import RunSpec, parse
 from method.conditions import CONDITIONS
 from method.methods import Method, get_method
 from method.methods.base import TRAINING_STAGES
+from services.common.numbers import whole_numbers
 
 
 def notes(given: Mapping[str, Any]) -> list[str]:
@@ -23,7 +24,7 @@ def notes(given: Mapping[str, Any]) -> list[str]:
     spec = parse(given)
     method = get_method(spec.method)
     plain = parse({"name": spec.name, "method": spec.method, "data": {"train": "-", "test": "-", "passages": "-"}})
-    default, effective, written = _leaves(plain.dump()), _leaves(spec.dump()), _leaves(whole_numbers(given))
+    default, effective, written = _leaves(plain.dump()), _leaves(spec.dump()), _leaves(whole_numbers(dict(given)))
     found = {
         place: f"method {method.name} has it at {value}" for place, value in method.settings.items()
         if written.get(place, value) != value

@@ -7,25 +7,12 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from services.common.numbers import whole_numbers
 from services.teacher.types import Question
 
 # Part of what is hashed. A change of what the key covers raises it: old answers are then not found, never mistaken.
 KEY_VERSION = 1
 SEED_LIMIT = 2**31 - 1
-
-
-def canonical(value: Any) -> Any:
-    """Returns a JSON value in which numbers that are equal are written alike (3.0 as 3).
-
-    A protobuf Struct has only doubles, and back-ends refuse `"minItems": 3.0`.
-    """
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, dict):
-        return {name: canonical(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [canonical(item) for item in value]
-    return value
 
 
 def canonical_json(value: Any) -> str:
@@ -34,7 +21,7 @@ def canonical_json(value: Any) -> str:
     Raises:
         ValueError: The value holds NaN or infinity.
     """
-    return json.dumps(canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return json.dumps(whole_numbers(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def request_key(question: Question) -> str:

@@ -24,10 +24,11 @@ from dataclasses import replace
 
 from services.common import errors
 from services.common.logs import get_logger
+from services.common.numbers import whole_numbers
 from services.teacher import metrics, reasons
 from services.teacher.backends import RETRIABLE, Backend, Trouble, UpstreamError
 from services.teacher.checks import check_question, valid_text
-from services.teacher.keys import canonical, request_key, seed_of
+from services.teacher.keys import request_key, seed_of
 from services.teacher.limits import Limits, Slot
 from services.teacher.settings import Settings
 from services.teacher.store import Row, Store
@@ -218,7 +219,7 @@ class Proxy:
         """Returns a question that can be answered, and its key."""
         check_question(question, self._settings)
         if question.schema is not None:
-            question = replace(question, schema=canonical(question.schema))
+            question = replace(question, schema=whole_numbers(question.schema))
         return question, request_key(question)
 
     async def usage(self, run: str, caller: str) -> list[Row]:
