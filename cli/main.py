@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
@@ -25,8 +24,6 @@ from cli.plan import plan
 from cli.problems import Group, Problem
 from cli.specs import load_spec, run_name, to_struct
 from cli.stack import Options, Stack
-from jobs.spec_notes import notes
-from services.common.errors import InvalidArgument
 
 out = Console()
 err = Console(stderr=True)
@@ -144,13 +141,11 @@ def status(json_output: bool) -> None:
 @as_json
 def run(spec_file: Path, run_id: str, detach: bool, check: bool, json_output: bool) -> None:
     """Submit a run described by SPEC_FILE, and watch it."""
-    given = load_spec(spec_file)
-    spec = to_struct(given, spec_file)
-    made = client.call("runs", "CreateRun", CreateRunRequest(spec=spec, run_id=run_id, validate_only=check)).run
-    # The service takes the spec or refuses it; a command that is older than it does not know all of what it takes.
-    with contextlib.suppress(InvalidArgument):
-        for note in notes(given):
-            err.print(note, highlight=False, markup=False, soft_wrap=True)
+    spec = to_struct(load_spec(spec_file), spec_file)
+    answer = client.call("runs", "CreateRun", CreateRunRequest(spec=spec, run_id=run_id, validate_only=check))
+    made = answer.run
+    for note in answer.notes:
+        err.print(note, highlight=False, markup=False, soft_wrap=True)
     if check:
         click.echo(json_format.MessageToJson(made.spec) if json_output else f"{spec_file} is a valid run spec.")
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -36,13 +36,13 @@ def run_message(record: RunRecord) -> Run:
     return run
 
 
-def estimate_message(made: Estimate) -> EstimateRunResponse:
-    """An estimate as the contract has it."""
+def estimate_message(made: Estimate, notes: Sequence[str]) -> EstimateRunResponse:
+    """An estimate as the contract has it, with these notes before its own."""
     return EstimateRunResponse(
         spec=struct(made.spec), stages=[StageEstimate(**asdict(stage)) for stage in made.stages],
         parameters=made.parameters, trainable_parameters=made.trainable_parameters,
         training_memory_bytes=made.training_memory_bytes, serving_memory_bytes=made.serving_memory_bytes,
-        cost_usd=sum(stage.cost_usd for stage in made.stages), notes=made.notes,
+        cost_usd=sum(stage.cost_usd for stage in made.stages), notes=[*notes, *made.notes],
     )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ from jobs.estimate import Prices, estimate
 from jobs.report.comparison import compare_runs, pages
 from jobs.report.outcomes import read_outcome
 from jobs.spec import RunSpec, check_run_id, new_run_id, parse, run_exists
+from jobs.spec_notes import notes
 from jobs.state import CANCELLED, RunRecord, RunStore
 from services.common import context as call_context
 from services.common.errors import (
@@ -116,10 +117,10 @@ class RunServicer(RunServiceServicer):
         """Checks a run spec and submits it; a repeated request with the same id is answered like the first."""
         if len(request.request_id) > 128:
             raise InvalidArgument("request_id is longer than 128 characters", field="request_id")
-        spec = _spec(request)
+        spec, without_effect = _spec(request)
         run_id = check_run_id(request.run_id) if request.run_id else new_run_id(spec.name, request.request_id)
         if request.validate_only:
-            return CreateRunResponse(run=Run(name=f"runs/{run_id}", spec=struct(spec.dump())))
+            return CreateRunResponse(run=Run(name=f"runs/{run_id}", spec=struct(spec.dump())), notes=without_effect)
         outcome, known = await self._do(
             lambda: self._store.create(run_id, spec.dump(), spec.plan(), request_id=request.request_id)
         )
@@ -128,7 +129,7 @@ class RunServicer(RunServiceServicer):
         record = await self._get(f"runs/{known}")
         if not record.over:  # also where it was made before: whoever made it may not have come to this
             await self._do(lambda: self._send(known, record.stage, record.round))
-        return CreateRunResponse(run=run_message(record))
+        return CreateRunResponse(run=run_message(record), notes=without_effect)
 
     async def GetRun(self, request: GetRunRequest, context: grpc.aio.ServicerContext) -> GetRunResponse:
         """One run."""
@@ -191,11 +192,11 @@ class RunServicer(RunServiceServicer):
 
     async def EstimateRun(self, request: EstimateRunRequest, context: grpc.aio.ServicerContext) -> EstimateRunResponse:
         """What a run would take, without running it."""
-        spec = _spec(request)
+        spec, without_effect = _spec(request)
 
         def reckon() -> EstimateRunResponse:
             check_files(spec)
-            return estimate_message(estimate(spec, self._artifacts, self._prices))
+            return estimate_message(estimate(spec, self._artifacts, self._prices), without_effect)
 
         return await self._read(reckon)
 
@@ -249,15 +250,15 @@ class RunServicer(RunServiceServicer):
             ) from None
 
 
-def _spec(request: CreateRunRequest | EstimateRunRequest) -> RunSpec:
-    """The spec of a request, checked."""
+def _spec(request: CreateRunRequest | EstimateRunRequest) -> tuple[RunSpec, list[str]]:
+    """The spec of a request, checked, and what of it has no effect."""
     if not request.HasField("spec"):
         raise InvalidArgument("spec is missing; docs/run-spec.md tells what it holds", field="spec")
     try:
         given = json_format.MessageToDict(request.spec)
     except (json_format.SerializeToJsonError, ValueError):
         raise InvalidArgument("spec holds a number that is not finite", field="spec") from None
-    return parse(given)
+    return parse(given), notes(given)
 
 
 def _id_of(name: str) -> str:

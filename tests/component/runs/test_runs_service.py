@@ -127,6 +127,17 @@ def test_only_checking_a_spec_makes_no_run(house: House) -> None:
     assert house.store.client.zcard("nesycd:runs:index") == before
 
 
+@pytest.mark.parametrize("only_checked", [True, False])
+def test_what_of_a_spec_has_no_effect_is_told_to_whoever_creates_a_run(house: House, only_checked: bool) -> None:
+    def notes(spec: dict[str, Any]) -> list[str]:
+        message = json_format.ParseDict(spec, struct_pb2.Struct())
+        return list(house.runs.CreateRun(CreateRunRequest(spec=message, validate_only=only_checked), timeout=10).notes)
+
+    (note,) = notes({**SPEC, "evaluate": {"top_p": 0.5}})
+    assert note.startswith("evaluate.top_p has no effect: ")
+    assert notes(SPEC) == []
+
+
 def test_wrong_input_is_told_with_its_place_and_makes_no_run(house: House) -> None:
     before = house.store.client.zcard("nesycd:runs:index")
     bad = {**SPEC, "training": {"lora": {"rnk": 3}}, "seed": "x"}
@@ -220,7 +231,8 @@ def test_an_estimate_tells_rows_steps_tokens_money_and_memory_and_makes_no_run(h
             EstimateRunRequest(spec=json_format.ParseDict(spec, struct_pb2.Struct())), timeout=60
         )
 
-    made = estimate(spec)
+    made = estimate({**spec, "evaluate": {"top_p": 0.5}})
+    assert made.notes[0].startswith("evaluate.top_p has no effect: ")
     stages = {stage.name: stage for stage in made.stages}
     assert stages["rationalize"].teacher_calls == 20 and stages["train-general"].steps == 3
     assert made.cost_usd > 0 and made.parameters == 494_032_768 and 0 < made.trainable_parameters < made.parameters

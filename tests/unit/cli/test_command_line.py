@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 from click.testing import CliRunner, Result
-from nesycd.runs.v1 import CreateRunResponse, Run
+from nesycd.runs.v1 import CreateRunResponse, EstimateRunResponse, Run
 
 from cli import knowledge, stack
 from cli.knowledge import files, names, options
@@ -54,24 +54,31 @@ def test_where_nothing_was_started_each_command_says_how_to_start(home: Path, ar
 def test_a_check_says_what_of_a_valid_spec_has_no_effect_and_keeps_it_out_of_the_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = CreateRunResponse(run=Run(name="runs/x"))
+    note = "evaluate.top_p has no effect: evaluate.temperature is 0"
+    made = CreateRunResponse(run=Run(name="runs/x"), notes=[note])
     monkeypatch.setattr("cli.main.client.call", lambda *_: made)
     file = tmp_path / "spec.yaml"
     file.write_text("{name: x, data: {train: a, test: b}, evaluate: {top_p: 0.5}}")
     result = invoke("run", str(file), "--check")
     assert result.exit_code == 0 and "is a valid run spec" in result.stdout
-    assert "evaluate.top_p has no effect: evaluate.temperature is 0" in result.stderr
+    assert note in result.stderr
     assert json.loads(invoke("run", str(file), "--check", "--json").stdout) == {}
 
 
-def test_a_spec_that_only_a_newer_service_knows_is_submitted_and_nothing_is_said_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_spec_that_only_a_newer_service_knows_is_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cli.main.client.call", lambda *_: CreateRunResponse(run=Run(name="runs/x")))
     file = tmp_path / "spec.yaml"
     file.write_text("{name: x, data: {train: a, test: b}, new: 1}")
     result = invoke("run", str(file), "--detach")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "runs/x\n", "")
+
+
+def test_a_plan_says_what_of_the_spec_has_no_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = "evaluate.top_p has no effect: evaluate.temperature is 0"
+    monkeypatch.setattr("cli.plan.client.call", lambda *_, **__: EstimateRunResponse(notes=[note]))
+    file = tmp_path / "spec.yaml"
+    file.write_text("{name: x, data: {train: a, test: b}, evaluate: {top_p: 0.5}}")
+    assert f"- {note}\n" in invoke("plan", str(file)).stdout
 
 
 def test_status_and_down_where_nothing_was_started(home: Path) -> None:

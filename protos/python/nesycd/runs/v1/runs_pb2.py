@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19nesycd/runs/v1/runs.proto\x12\x0enesycd.runs.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\x02\n\x05Stage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x05\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.nesycd.runs.v1.RunState\x12\x0c\n\x04\x64one\x18\x04 \x01(\x03\x12\r\n\x05total\x18\x05 \x01(\x03\x12\x0c\n\x04unit\x18\x06 \x01(\t\x12\x11\n\x04loss\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x19\n\x0cseconds_left\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07seconds\x18\t \x01(\x01\x12\x10\n\x08\x61ttempts\x18\n \x01(\x05\x12\x0e\n\x06reused\x18\x0b \x01(\x08\x12\x0c\n\x04note\x18\x0c \x01(\tB\x07\n\x05_lossB\x0f\n\r_seconds_left\":\n\x08RunError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05stage\x18\x03 \x01(\t\"\x8f\x04\n\x03Run\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x04spec\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.nesycd.runs.v1.RunState\x12%\n\x06stages\x18\x04 \x03(\x0b\x32\x15.nesycd.runs.v1.Stage\x12\'\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x18.nesycd.runs.v1.RunError\x12\x10\n\x08\x63ost_usd\x18\x06 \x01(\x01\x12\x16\n\x0eteacher_tokens\x18\x07 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61\x64\x61pter\x18\x0b \x01(\t\x12\x16\n\x0eknowledge_base\x18\x0c \x01(\t\x12\x12\n\nreport_uri\x18\r \x01(\t\x12\x33\n\x08\x61\x63\x63uracy\x18\x0e \x03(\x0b\x32!.nesycd.runs.v1.Run.AccuracyEntry\x1a/\n\rAccuracyEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"t\n\x10\x43reateRunRequest\x12%\n\x04spec\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"5\n\x11\x43reateRunResponse\x12 \n\x03run\x18\x01 \x01(\x0b\x32\x13.nesycd.runs.v1.Run\"\x1d\n\rGetRunRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"2\n\x0eGetRunResponse\x12 \n\x03run\x18\x01 \x01(\x0b\x32\x13.nesycd.runs.v1.Run\"8\n\x0fListRunsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"N\n\x10ListRunsResponse\x12!\n\x04runs\x18\x01 \x03(\x0b\x32\x13.nesycd.runs.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fWatchRunRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"4\n\x10WatchRunResponse\x12 \n\x03run\x18\x01 \x01(\x0b\x32\x13.nesycd.runs.v1.Run\" \n\x10\x43\x61ncelRunRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x11\x43\x61ncelRunResponse\x12 \n\x03run\x18\x01 \x01(\x0b\x32\x13.nesycd.runs.v1.Run\" \n\x10ResumeRunRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x11ResumeRunResponse\x12 \n\x03run\x18\x01 \x01(\x0b\x32\x13.nesycd.runs.v1.Run\";\n\x12\x45stimateRunRequest\x12%\n\x04spec\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xe5\x01\n\rStageEstimate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x05\x12\x0c\n\x04rows\x18\x03 \x01(\x03\x12\r\n\x05steps\x18\x04 \x01(\x03\x12\x15\n\rteacher_calls\x18\x05 \x01(\x03\x12\x1d\n\x15teacher_prompt_tokens\x18\x06 \x01(\x03\x12!\n\x19teacher_completion_tokens\x18\x07 \x01(\x03\x12\x10\n\x08\x63ost_usd\x18\x08 \x01(\x01\x12\x17\n\x0ftraining_tokens\x18\t \x01(\x03\x12\x16\n\x0estudent_tokens\x18\n \x01(\x03\"\xfb\x01\n\x13\x45stimateRunResponse\x12%\n\x04spec\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\x12-\n\x06stages\x18\x02 \x03(\x0b\x32\x1d.nesycd.runs.v1.StageEstimate\x12\x12\n\nparameters\x18\x03 \x01(\x03\x12\x1c\n\x14trainable_parameters\x18\x04 \x01(\x03\x12\x1d\n\x15training_memory_bytes\x18\x05 \x01(\x03\x12\x1c\n\x14serving_memory_bytes\x18\x06 \x01(\x03\x12\x10\n\x08\x63ost_usd\x18\x07 \x01(\x01\x12\r\n\x05notes\x18\x08 \x03(\t\"5\n\x12\x43ompareRunsRequest\x12\r\n\x05names\x18\x01 \x03(\t\x12\x10\n\x08\x62\x61seline\x18\x02 \x01(\t\"_\n\x13\x43ompareRunsResponse\x12\x0c\n\x04html\x18\x01 \x01(\t\x12\x10\n\x08markdown\x18\x02 \x01(\t\x12(\n\x07\x66igures\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct*\xb4\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x18\n\x14RUN_STATE_CANCELLING\x10\x03\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x04\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x05\x12\x14\n\x10RUN_STATE_FAILED\x10\x06\x32\x9b\x05\n\nRunService\x12P\n\tCreateRun\x12 .nesycd.runs.v1.CreateRunRequest\x1a!.nesycd.runs.v1.CreateRunResponse\x12G\n\x06GetRun\x12\x1d.nesycd.runs.v1.GetRunRequest\x1a\x1e.nesycd.runs.v1.GetRunResponse\x12M\n\x08ListRuns\x12\x1f.nesycd.runs.v1.ListRunsRequest\x1a .nesycd.runs.v1.ListRunsResponse\x12O\n\x08WatchRun\x12\x1f.nesycd.runs.v1.WatchRunRequest\x1a .nesycd.runs.v1.WatchRunResponse0\x01\x12P\n\tCancelRun\x12 .nesycd.runs.v1.CancelRunRequest\x1a!.nesycd.runs.v1.CancelRunResponse\x12P\n\tResumeRun\x12 .nesycd.runs.v1.ResumeRunRequest\x1a!.nesycd.runs.v1.ResumeRunResponse\x12V\n\x0b\x45stimateRun\x12\".nesycd.runs.v1.EstimateRunRequest\x1a#.nesycd.runs.v1.EstimateRunResponse\x12V\n\x0b\x43ompareRuns\x12\".nesycd.runs.v1.CompareRunsRequest\x1a#.nesycd.runs.v1.CompareRunsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19nesycd/runs/v1/runs.proto\x12\x0enesycd.runs.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\x02\n\x05Stage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x05\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.nesycd.runs.v1.RunState\x12\x0c\n\x04\x64one\x18\x04 \x01(\x03\x12\r\n\x05total\x18\x05 \x01(\x03\x12\x0c\n\x04unit\x18\x06 \x01(\t\x12\x11\n\x04loss\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x19\n\x0cseconds_left\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07seconds\x18\t \x01(\x01\x12\x10\n\x08\x61ttempts\x18\n \x01(\x05\x12\x0e\n\x06reused\x18\x0b \x01(\x08\x12\x0c\n\x04note\x18\x0c \x01(\tB\x07\n\x05_lossB\x0f\n\r_seconds_left\":\n\x08RunError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05stage\x18\x03 \x01(\t\"\x8f\x04\n\x03Run\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x04spec\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.nesycd.runs.v1.RunState\x12%\n\x06stages\x18\x04 \x03(\x0b\x32\x15.nesycd.runs.v1.Stage\x12\'\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x18.nesycd.runs.v1.RunError\x12\x10\n\x08\x63ost_usd\x18\x06 \x01(\x01\x12\x16\n\x0eteacher_tokens\x18\x07 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61\x64\x61pter\x18\x0b \x01(\t\x12\x16\n\x0eknowledge_base\x18\x0c \x01(\t\x12\x12\n\nreport_uri\x18\r \x01(\t\x12\x33\n\x08\x61\x63\x63uracy\x18\x0e \x03(\x0b\x32!.nesycd.runs.v1.Run.AccuracyEntry\x1a/\n\rAccuracyEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"t\n\x10\x43reateRunRequest\x12%\n\x04spec\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"D\n\x11\x43reateRunResponse\x12 \n\x03run\x18\x01 \x01(\x0b\x32\x13.nesycd.runs.v1.Run\x12\r\n\x05notes\x18\x02 \x03(\t\"\x1d\n\rGetRunRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"2\n\x0eGetRunResponse\x12 \n\x03run\x18\x01 \x01(\x0b\x32\x13.nesycd.runs.v1.Run\"8\n\x0fListRunsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"N\n\x10ListRunsResponse\x12!\n\x04runs\x18\x01 \x03(\x0b\x32\x13.nesycd.runs.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fWatchRunRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"4\n\x10WatchRunResponse\x12 \n\x03run\x18\x01 \x01(\x0b\x32\x13.nesycd.runs.v1.Run\" \n\x10\x43\x61ncelRunRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x11\x43\x61ncelRunResponse\x12 \n\x03run\x18\x01 \x01(\x0b\x32\x13.nesycd.runs.v1.Run\" \n\x10ResumeRunRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x11ResumeRunResponse\x12 \n\x03run\x18\x01 \x01(\x0b\x32\x13.nesycd.runs.v1.Run\";\n\x12\x45stimateRunRequest\x12%\n\x04spec\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xe5\x01\n\rStageEstimate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x05\x12\x0c\n\x04rows\x18\x03 \x01(\x03\x12\r\n\x05steps\x18\x04 \x01(\x03\x12\x15\n\rteacher_calls\x18\x05 \x01(\x03\x12\x1d\n\x15teacher_prompt_tokens\x18\x06 \x01(\x03\x12!\n\x19teacher_completion_tokens\x18\x07 \x01(\x03\x12\x10\n\x08\x63ost_usd\x18\x08 \x01(\x01\x12\x17\n\x0ftraining_tokens\x18\t \x01(\x03\x12\x16\n\x0estudent_tokens\x18\n \x01(\x03\"\xfb\x01\n\x13\x45stimateRunResponse\x12%\n\x04spec\x18\x01 \x01(\x0b\x32\x17.google.protobuf.Struct\x12-\n\x06stages\x18\x02 \x03(\x0b\x32\x1d.nesycd.runs.v1.StageEstimate\x12\x12\n\nparameters\x18\x03 \x01(\x03\x12\x1c\n\x14trainable_parameters\x18\x04 \x01(\x03\x12\x1d\n\x15training_memory_bytes\x18\x05 \x01(\x03\x12\x1c\n\x14serving_memory_bytes\x18\x06 \x01(\x03\x12\x10\n\x08\x63ost_usd\x18\x07 \x01(\x01\x12\r\n\x05notes\x18\x08 \x03(\t\"5\n\x12\x43ompareRunsRequest\x12\r\n\x05names\x18\x01 \x03(\t\x12\x10\n\x08\x62\x61seline\x18\x02 \x01(\t\"_\n\x13\x43ompareRunsResponse\x12\x0c\n\x04html\x18\x01 \x01(\t\x12\x10\n\x08markdown\x18\x02 \x01(\t\x12(\n\x07\x66igures\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct*\xb4\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x18\n\x14RUN_STATE_CANCELLING\x10\x03\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x04\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x05\x12\x14\n\x10RUN_STATE_FAILED\x10\x06\x32\x9b\x05\n\nRunService\x12P\n\tCreateRun\x12 .nesycd.runs.v1.CreateRunRequest\x1a!.nesycd.runs.v1.CreateRunResponse\x12G\n\x06GetRun\x12\x1d.nesycd.runs.v1.GetRunRequest\x1a\x1e.nesycd.runs.v1.GetRunResponse\x12M\n\x08ListRuns\x12\x1f.nesycd.runs.v1.ListRunsRequest\x1a .nesycd.runs.v1.ListRunsResponse\x12O\n\x08WatchRun\x12\x1f.nesycd.runs.v1.WatchRunRequest\x1a .nesycd.runs.v1.WatchRunResponse0\x01\x12P\n\tCancelRun\x12 .nesycd.runs.v1.CancelRunRequest\x1a!.nesycd.runs.v1.CancelRunResponse\x12P\n\tResumeRun\x12 .nesycd.runs.v1.ResumeRunRequest\x1a!.nesycd.runs.v1.ResumeRunResponse\x12V\n\x0b\x45stimateRun\x12\".nesycd.runs.v1.EstimateRunRequest\x1a#.nesycd.runs.v1.EstimateRunResponse\x12V\n\x0b\x43ompareRuns\x12\".nesycd.runs.v1.CompareRunsRequest\x1a#.nesycd.runs.v1.CompareRunsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RUN_ACCURACYENTRY']._loaded_options = None
   _globals['_RUN_ACCURACYENTRY']._serialized_options = b'8\001'
-  _globals['_RUNSTATE']._serialized_start=2317
-  _globals['_RUNSTATE']._serialized_end=2497
+  _globals['_RUNSTATE']._serialized_start=2332
+  _globals['_RUNSTATE']._serialized_end=2512
   _globals['_STAGE']._serialized_start=109
   _globals['_STAGE']._serialized_end=366
   _globals['_RUNERROR']._serialized_start=368
@@ -48,37 +48,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATERUNREQUEST']._serialized_start=958
   _globals['_CREATERUNREQUEST']._serialized_end=1074
   _globals['_CREATERUNRESPONSE']._serialized_start=1076
-  _globals['_CREATERUNRESPONSE']._serialized_end=1129
-  _globals['_GETRUNREQUEST']._serialized_start=1131
-  _globals['_GETRUNREQUEST']._serialized_end=1160
-  _globals['_GETRUNRESPONSE']._serialized_start=1162
-  _globals['_GETRUNRESPONSE']._serialized_end=1212
-  _globals['_LISTRUNSREQUEST']._serialized_start=1214
-  _globals['_LISTRUNSREQUEST']._serialized_end=1270
-  _globals['_LISTRUNSRESPONSE']._serialized_start=1272
-  _globals['_LISTRUNSRESPONSE']._serialized_end=1350
-  _globals['_WATCHRUNREQUEST']._serialized_start=1352
-  _globals['_WATCHRUNREQUEST']._serialized_end=1383
-  _globals['_WATCHRUNRESPONSE']._serialized_start=1385
-  _globals['_WATCHRUNRESPONSE']._serialized_end=1437
-  _globals['_CANCELRUNREQUEST']._serialized_start=1439
-  _globals['_CANCELRUNREQUEST']._serialized_end=1471
-  _globals['_CANCELRUNRESPONSE']._serialized_start=1473
-  _globals['_CANCELRUNRESPONSE']._serialized_end=1526
-  _globals['_RESUMERUNREQUEST']._serialized_start=1528
-  _globals['_RESUMERUNREQUEST']._serialized_end=1560
-  _globals['_RESUMERUNRESPONSE']._serialized_start=1562
-  _globals['_RESUMERUNRESPONSE']._serialized_end=1615
-  _globals['_ESTIMATERUNREQUEST']._serialized_start=1617
-  _globals['_ESTIMATERUNREQUEST']._serialized_end=1676
-  _globals['_STAGEESTIMATE']._serialized_start=1679
-  _globals['_STAGEESTIMATE']._serialized_end=1908
-  _globals['_ESTIMATERUNRESPONSE']._serialized_start=1911
-  _globals['_ESTIMATERUNRESPONSE']._serialized_end=2162
-  _globals['_COMPARERUNSREQUEST']._serialized_start=2164
-  _globals['_COMPARERUNSREQUEST']._serialized_end=2217
-  _globals['_COMPARERUNSRESPONSE']._serialized_start=2219
-  _globals['_COMPARERUNSRESPONSE']._serialized_end=2314
-  _globals['_RUNSERVICE']._serialized_start=2500
-  _globals['_RUNSERVICE']._serialized_end=3167
+  _globals['_CREATERUNRESPONSE']._serialized_end=1144
+  _globals['_GETRUNREQUEST']._serialized_start=1146
+  _globals['_GETRUNREQUEST']._serialized_end=1175
+  _globals['_GETRUNRESPONSE']._serialized_start=1177
+  _globals['_GETRUNRESPONSE']._serialized_end=1227
+  _globals['_LISTRUNSREQUEST']._serialized_start=1229
+  _globals['_LISTRUNSREQUEST']._serialized_end=1285
+  _globals['_LISTRUNSRESPONSE']._serialized_start=1287
+  _globals['_LISTRUNSRESPONSE']._serialized_end=1365
+  _globals['_WATCHRUNREQUEST']._serialized_start=1367
+  _globals['_WATCHRUNREQUEST']._serialized_end=1398
+  _globals['_WATCHRUNRESPONSE']._serialized_start=1400
+  _globals['_WATCHRUNRESPONSE']._serialized_end=1452
+  _globals['_CANCELRUNREQUEST']._serialized_start=1454
+  _globals['_CANCELRUNREQUEST']._serialized_end=1486
+  _globals['_CANCELRUNRESPONSE']._serialized_start=1488
+  _globals['_CANCELRUNRESPONSE']._serialized_end=1541
+  _globals['_RESUMERUNREQUEST']._serialized_start=1543
+  _globals['_RESUMERUNREQUEST']._serialized_end=1575
+  _globals['_RESUMERUNRESPONSE']._serialized_start=1577
+  _globals['_RESUMERUNRESPONSE']._serialized_end=1630
+  _globals['_ESTIMATERUNREQUEST']._serialized_start=1632
+  _globals['_ESTIMATERUNREQUEST']._serialized_end=1691
+  _globals['_STAGEESTIMATE']._serialized_start=1694
+  _globals['_STAGEESTIMATE']._serialized_end=1923
+  _globals['_ESTIMATERUNRESPONSE']._serialized_start=1926
+  _globals['_ESTIMATERUNRESPONSE']._serialized_end=2177
+  _globals['_COMPARERUNSREQUEST']._serialized_start=2179
+  _globals['_COMPARERUNSREQUEST']._serialized_end=2232
+  _globals['_COMPARERUNSRESPONSE']._serialized_start=2234
+  _globals['_COMPARERUNSRESPONSE']._serialized_end=2329
+  _globals['_RUNSERVICE']._serialized_start=2515
+  _globals['_RUNSERVICE']._serialized_end=3182
 # @@protoc_insertion_point(module_scope)
