@@ -7,7 +7,7 @@ Rules that the order keeps:
 - Nothing is paid unless the store answers, and nothing is returned before it is stored.
 - From the moment a request is sent until its answer is stored, a client that gives up does not stop it.
 - An answer that was lost on its way, or with the process that waited for it, is booked at the most that it may have
-  cost, marked as an estimate. (After kill -9 only where the run has a budget: what it may cost is in the store then.)
+  cost, marked as an estimate. (After kill -9 only where it is a run's: what was sent for runs is in the store.)
 - Before that moment, a flight that nobody waits for any more ends: a cancelled run stops spending.
 - What was not sent is not booked. Where Redis does not answer just before the sending, what it may have set aside is given back as soon
   as it does; only if this process ends before that, or it takes longer than a reservation lasts, it is booked as if it was lost.
@@ -356,14 +356,17 @@ class Proxy:
             try:
                 async with self._slot(key, question, sampling, token, tokens) as slot:
                     flight.paying()
-                    completion = await self._backend.complete(question, sampling, flight.wrote if flight.live else None)
+                    async with self._kept(key, question, sampling, token):
+                        completion = await self._backend.complete(
+                            question, sampling, flight.wrote if flight.live else None
+                        )
                     slot.used(max(0, completion.prompt_tokens) + max(0, completion.completion_tokens) or tokens)
                     return completion, token
             except BaseException as error:
                 if error.maybe_paid if isinstance(error, UpstreamError) else flight.is_paying:
                     # Nobody will say what the lost answer cost. Too much is booked rather than nothing: a budget holds.
                     await self._book(key, question, token, self._most(question, sampling), None, estimated=True)
-                elif question.budget_usd:
+                elif question.run:
                     await self._give_back(question.run, token)
                 if not isinstance(error, UpstreamError):
                     raise
@@ -473,6 +476,26 @@ class Proxy:
                 metadata={"spent_usd": f"{spent / NANO:.9f}", "budget_usd": f"{question.budget_usd:.9f}"},
             )
         return state == "reserved"
+
+    @asynccontextmanager
+    async def _kept(self, key: str, question: Question, sampling: Sampling, token: str) -> AsyncIterator[None]:
+        """While a run's attempt is under way, keeps how it is booked if this process is killed; with a budget, `_reserve` has done it.
+
+        Beside the request, not before it: there is no money to be weighed, and the slot would stand idle until the disk has it.
+        """
+        if not question.run or question.budget_usd:
+            yield
+            return
+        most = self._most(question, sampling)
+        keeping = asyncio.create_task(
+            self._store.reserve(key, question, token, most, None, self._held_seconds, sent=True)
+        )
+        try:
+            yield
+        finally:
+            # Before it is booked or given back. Where Redis is away, only this is lost.
+            with suppress(errors.NesycdError):
+                await keeping
 
     @property
     def _held_seconds(self) -> float:

@@ -96,22 +96,24 @@ _RESERVE = """
 local token, now, expires, most, budget = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local booking = ARGV[6]
 local booked, reserved = redis.call('GET', KEYS[1]) or '0', 0
-local spent, wait = tonumber(booked), 'wait'
-local held = redis.call('HGETALL', KEYS[2])
-for i = 1, #held, 2 do
-  local cost, ends, sent = string.match(held[i + 1], '^(%d+) (%d+) (%d)$')
-  if tonumber(ends) < now and sent == '0' then redis.call('HDEL', KEYS[2], held[i])
-  -- What is not sent yet makes way for what is sent now: so those that wait for their turn do not block each other.
-  elseif held[i] ~= token and (sent == '1' or booking == '') then
-    reserved = reserved + tonumber(cost)
-    if tonumber(ends) < now then wait = 'lost' end
+if budget then
+  local spent, wait = tonumber(booked), 'wait'
+  local held = redis.call('HGETALL', KEYS[2])
+  for i = 1, #held, 2 do
+    local cost, ends, sent = string.match(held[i + 1], '^(%d+) (%d+) (%d)$')
+    if tonumber(ends) < now and sent == '0' then redis.call('HDEL', KEYS[2], held[i])
+    -- What is not sent yet makes way for what is sent now: so those that wait for their turn do not block each other.
+    elseif held[i] ~= token and (sent == '1' or booking == '') then
+      reserved = reserved + tonumber(cost)
+      if tonumber(ends) < now then wait = 'lost' end
+    end
   end
-end
-if spent >= budget or spent + most > budget then return {'over', booked} end
-if spent + reserved + most > budget then
-  -- What it had set aside before its turn came it must not keep: two that were refused would count each other, and neither would go.
-  redis.call('HDEL', KEYS[2], token)
-  return {wait, booked}
+  if spent >= budget or spent + most > budget then return {'over', booked} end
+  if spent + reserved + most > budget then
+    -- What it had set aside before its turn came it must not keep: two that were refused would count each other, and neither would go.
+    redis.call('HDEL', KEYS[2], token)
+    return {wait, booked}
+  end
 end
 redis.call('HSET', KEYS[2], token, ARGV[4] .. ' ' .. expires .. ' ' .. (booking == '' and '0' or '1'))
 if booking ~= '' then redis.call('HSET', KEYS[3], token, booking) end
@@ -303,7 +305,7 @@ class Store:
         return keys, args
 
     async def reserve(
-        self, key: str, question: Question, token: str, most: Spent, budget: int, seconds: float, *, sent: bool
+        self, key: str, question: Question, token: str, most: Spent, budget: int | None, seconds: float, *, sent: bool
     ) -> tuple[Literal["reserved", "wait", "over"], int]:
         """Sets a run's money aside for one attempt; again for the same attempt, it is set aside for longer.
 
@@ -312,7 +314,7 @@ class Store:
             question: Who is charged.
             token: Names the attempt.
             most: What it may cost at most.
-            budget: The run's budget, in billionths of a US dollar.
+            budget: The run's budget, in billionths of a US dollar; None: it has none, and all is allowed.
             seconds: After so long the process must have crashed. What was not sent by then is void; what was is lost.
             sent: It is sent now.
 
@@ -322,10 +324,11 @@ class Store:
         """
         now, held = int(time.time()), int(seconds) + 1
         booking = json.dumps(self._booking(key, question, token, most, None, estimated=True)) if sent else ""
+        limit = "" if budget is None else budget
         state, spent = await self._run(
             self._reserve(
                 keys=[f"{PREFIX}:{what}:{question.run}" for what in ("spent:v1", "reserved:v2", "sent:v1")],
-                args=[token, now, now + held, most.nano_usd, budget, booking, max(1, 2 * held)],
+                args=[token, now, now + held, most.nano_usd, limit, booking, max(1, 2 * held)],
             )
         )
         if state == "lost":

@@ -388,18 +388,25 @@ async def test_an_answer_that_a_proxy_was_killed_before_is_booked_once_and_holds
     assert len(teacher.bodies) == 1
 
 
+@pytest.mark.parametrize("budget", [0, 1])
 async def test_a_lost_call_is_told_with_the_usage_of_its_run_though_nobody_asks_any_more(
-    make_proxy: MakeProxy, teacher: Teacher
+    make_proxy: MakeProxy, teacher: Teacher, valkey: Valkey, budget: float
 ) -> None:
-    proxy = make_proxy(request_timeout_seconds=0.5)
+    proxy = make_proxy()
     stub = await proxy.start()
-    teacher.latency = 0.4
-    call = stub.Generate(ask(run="runs/r", run_budget_usd=1, sampling=Sampling(max_tokens=100)))
+    teacher.latency = 60
+    call = stub.Generate(ask(run="runs/r", run_budget_usd=budget, sampling=Sampling(max_tokens=100)))
     await teacher.asked.wait()
-    proxy.kill()
-    await failure(call)
-    stub = await proxy.start()
-    await asyncio.sleep(3)
+    async with redis.Redis.from_url(valkey.url, decode_responses=True) as known, asyncio.timeout(30):
+        while not await known.exists("nesycd:teacher:sent:v1:runs/r"):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        proxy.kill()
+        await failure(call)
+        stub = await proxy.start()
+        assert await usage_of(stub, "runs/r") == (0, 0), "its answer may come still, as far as anybody knows"
+        ((token, reservation),) = (await known.hgetall("nesycd:teacher:reserved:v2:runs/r")).items()
+        cost, _, sent = reservation.split(" ")
+        await known.hset("nesycd:teacher:reserved:v2:runs/r", token, f"{cost} 1 {sent}")  # its time is over
     assert [await usage_of(stub, "runs/r") for _ in range(2)] == [(1, pytest.approx(0.0024, rel=0.2))] * 2
 
 
@@ -519,7 +526,9 @@ async def test_calls_that_wait_long_for_their_turn_do_not_overrun_a_budget(valke
     await proxy.close(1)
 
 
-async def test_what_the_teacher_never_had_or_refused_costs_nothing(make_proxy: MakeProxy, teacher: Teacher) -> None:
+async def test_what_the_teacher_never_had_or_refused_costs_nothing_now_or_later(
+    make_proxy: MakeProxy, teacher: Teacher, valkey: Valkey
+) -> None:
     down = await make_proxy(upstream_url="http://127.0.0.1:9", max_attempts=2).start()
     assert (await failure(down.Generate(ask("a", run="runs/a")))).reason == "TEACHER_UNAVAILABLE"
     up = await make_proxy(max_attempts=2).start()
@@ -528,6 +537,8 @@ async def test_what_the_teacher_never_had_or_refused_costs_nothing(make_proxy: M
     for run in ("runs/a", "runs/b"):
         usage = await up.GetUsage(GetUsageRequest(run=run))
         assert (usage.total.cost_usd, sum(row.failed_attempts for row in usage.rows)) == (0, 0)
+    async with redis.Redis.from_url(valkey.url) as known:
+        assert not [key async for key in known.scan_iter("nesycd:teacher:sent:*")], "it would be booked as lost"
 
 
 async def test_answers_that_are_lost_over_and_over_do_not_overrun_a_budget(
