@@ -1,7 +1,11 @@
-"""A student that fits into a test: a Llama of a few thousand random weights, with a tokenizer of single characters; and rows for it."""
+"""A student that fits into a test: a Llama of a few thousand random weights, with a tokenizer of single characters; and rows for it.
+
+`python -m tests.tiny FOLDER` makes it for tests that are to load no torch themselves.
+"""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,3 +57,7 @@ def make_tiny_model(folder: Path, seed: int = 0, *, spread: float = 0.02) -> Pat
     model.save_pretrained(folder, safe_serialization=True)
     wrapped.save_pretrained(folder)
     return folder
+
+
+if __name__ == "__main__":
+    make_tiny_model(Path(sys.argv[1]))

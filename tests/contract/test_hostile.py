@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +23,7 @@ from nesycd.knowledge.v1 import KnowledgeServiceStub
 from nesycd.knowledge.v1 import knowledge_pb2 as pb
 
 from services.common.pages import encode_page_token
-from tests.processes import Process, running, service, serving, standin, valkey
+from tests.processes import ROOT, Process, running, service, serving, standin, valkey
 
 SERVICES = ("teacher", "knowledge", "extraction", "student", "runs")
 # DATA_LOSS and the like would be as wrong as INTERNAL: nothing here is damaged.
@@ -130,10 +132,10 @@ def methods() -> list[tuple[str, MethodDescriptor]]:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Process]]:
-    from tests.tiny import make_tiny_model
-
     folder = tmp_path_factory.mktemp("hostile")
-    make_tiny_model(folder / "artifacts" / "models" / "tiny")
+    # In a process of its own: triton, which comes with torch, complains at the end of one that runs tests that it was not tidied up.
+    tiny = [sys.executable, "-m", "tests.tiny", str(folder / "artifacts" / "models" / "tiny")]
+    subprocess.run(tiny, cwd=ROOT, check=True, capture_output=True)
     artifacts = (folder / "artifacts").as_uri()
     broker, paid = valkey(folder / "valkey"), standin(folder, "--mode", "scripted")
     redis_url = f"redis://{broker.address}/0"
