@@ -22,6 +22,11 @@ from tests.processes import Process, running, valkey
 LEASE_SECONDS = 2.0
 
 
+def lapse(store: state.RunStore, run_id: str) -> None:
+    """The lease of a run runs out, as where its worker did not renew it in time."""
+    assert store.client.delete(f"{state.PREFIX}lease:{run_id}") == 1
+
+
 class World:
     """What a test of runs needs.
 
@@ -34,7 +39,7 @@ class World:
     def __init__(self, folder: Path, broker: Process, house: House) -> None:
         self.folder, self.broker, self.house = folder, broker, house
         self.redis_url = f"redis://{broker.address}/0"
-        self.store = state.RunStore(state.connect(self.redis_url, patience=30), lease_seconds=LEASE_SECONDS)
+        self.store = state.RunStore(state.connect(self.redis_url, patience=30))
         self.app = make_app(Settings(redis_url=self.redis_url))
         self.workers: list[Process] = []
 
@@ -92,7 +97,7 @@ class World:
     def stage(self, run_id: str, name: str) -> state.StageRecord:
         return next(stage for stage in self.run(run_id).stages if stage.name == name)
 
-    def wait(self, holds: Callable[[], bool], patience: float = 40.0) -> None:
+    def wait(self, holds: Callable[[], bool], patience: float = 120.0) -> None:
         deadline = time.monotonic() + patience
         while not holds():
             if time.monotonic() > deadline:
@@ -100,7 +105,7 @@ class World:
                 raise AssertionError(f"it did not come about:\n{logs}")
             time.sleep(0.05)
 
-    def wait_over(self, run_id: str, state_: str = "SUCCEEDED", patience: float = 60.0) -> state.RunRecord:
+    def wait_over(self, run_id: str, state_: str = "SUCCEEDED", patience: float = 150.0) -> state.RunRecord:
         self.wait(lambda: self.run(run_id).over, patience)
         record = self.run(run_id)
         assert record.state == state_, record.error

@@ -19,6 +19,7 @@ from nesycd.teacher import v1 as teacher
 from method.prompts import read_messages
 from services.common.errors import NesycdError
 from services.common.rows import row_status
+from tests.processes import free_port
 
 
 class House:
@@ -30,7 +31,7 @@ class House:
         calls: How often each unary method was called, with what.
         seconds_a_row: How slow teacher and student are.
         teacher_error: What the teacher answers instead of rationales.
-        on_answer: Called with each question that the student is asked.
+        on_answer: Called with each question that the student is asked; its answer waits for that.
     """
 
     def __init__(self, answers: dict[str, str]) -> None:
@@ -39,9 +40,10 @@ class House:
         self.calls: list[tuple[str, Any]] = []
         self.seconds_a_row = 0.0
         self.teacher_error: NesycdError | None = None
-        self.on_answer: Callable[[str], None] = lambda question: None
+        self.on_answer: Callable[[str], object] = lambda question: None
         self.entries: dict[str, str] = {}
-        self.port = 0
+        self.port = free_port()
+        self._held: list[threading.Event] = []
         self._server: grpc.Server | None = None
 
     @property
@@ -54,12 +56,21 @@ class House:
         student.add_StudentServiceServicer_to_server(Student(self), self._server)
         knowledge.add_KnowledgeServiceServicer_to_server(Knowledge(self), self._server)
         extraction.add_ExtractionServiceServicer_to_server(Extraction(self), self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        self._server.add_insecure_port(self.address)
         self._server.start()
         return self
 
+    def hold(self, question: str) -> threading.Event:
+        """Leaves a question to the student, and those after it, without an answer until the event is set."""
+        go_on = threading.Event()
+        self._held.append(go_on)
+        self.on_answer = lambda asked: asked == question and go_on.wait()
+        return go_on
+
     def stop(self) -> None:
         """As if all services were killed: calls break off."""
+        for go_on in self._held:
+            go_on.set()
         if self._server:
             self._server.stop(None).wait(5)
 

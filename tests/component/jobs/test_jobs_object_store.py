@@ -72,11 +72,12 @@ def test_a_stage_in_a_bucket_is_complete_with_its_manifest_and_not_before(
 def test_a_stage_whose_worker_is_killed_is_half_written_in_the_bucket_and_another_worker_goes_on(
     bucket: s3fs.S3FileSystem, world: World
 ) -> None:
-    world.house.seconds_a_row = 0.03
+    go_on = world.house.hold("How many q100?")
     world.submit("r", test=120, **ZERO_SHOT)
     first = worker(world)
     world.wait(lambda: world.stage("r", "evaluate").done >= 64)
     first.kill()
+    go_on.set()
     half = [name.split("/", 5)[-1] for name in bucket.find("bucket/nesycd/stages/evaluate")]
     assert "work/answers.zero_shot/shard-000000.jsonl" in half and "manifest.json" not in half
     worker(world)

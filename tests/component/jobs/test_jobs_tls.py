@@ -73,7 +73,7 @@ def test_a_run_and_a_submission_go_through_a_redis_that_speaks_tls(
         app = make_app(Settings(redis_url=url))
         spec = {"name": "tls", "data": {"train": world.data(2, "t"), "test": world.data(2)}, **ZERO_SHOT}
         sent = app.send_task("nesycd.run", args=[spec], kwargs={"run_id": "tls"})
-        assert sent.get(timeout=40) == {"run": "runs/tls"}
+        assert sent.get(timeout=100) == {"run": "runs/tls"}
         world.wait_over("tls")
         app.close()
 

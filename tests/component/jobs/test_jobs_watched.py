@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from jobs import state
 from services.runs.metrics import RunMetrics
-from tests.component.jobs.conftest import World
+from tests.component.jobs.conftest import World, lapse
 from tests.processes import ROOT, running, service
 from tests.tiny import make_tiny_model
 
@@ -64,14 +64,15 @@ def test_queued_and_running_stages_are_counted_by_queue_and_none_while_redis_is_
 
 
 def test_how_stages_end_is_counted_once_and_outlives_workers(world: World) -> None:
-    store = state.RunStore(world.store.client, lease_seconds=0.3, max_attempts=2)
+    store = state.RunStore(world.store.client, lease_seconds=60, max_attempts=2)
+    began = time.time()
     plan = [("prepare", 1), ("train-general", 1)]
     store.create("a", {"name": "a"}, plan)
 
     store.take("a", "prepare", 1, "first")
     store.end_stage("a", "prepare", 1, "first", "HANDBACK")
     store.take("a", "prepare", 1, "second")
-    time.sleep(0.6)
+    lapse(store, "a")
     assert store.end_stage("a", "prepare", 1, "second", "DONE") is False, "its lease has expired"
     assert store.take("a", "prepare", 1, "third") == "TAKEN"
     store.end_stage("a", "prepare", 1, "third", "DONE", following=plan[1])
@@ -81,11 +82,11 @@ def test_how_stages_end_is_counted_once_and_outlives_workers(world: World) -> No
     assert told[of_stage("stage_attempts_total", "prepare", outcome="lost")] == 1
     assert told[of_stage("stage_attempts_total", "prepare", outcome="done")] == 1
     assert told[of_stage("stage_seconds_count", "prepare")] == 1
-    assert 0 < told[of_stage("stage_seconds_sum", "prepare")] < 5
+    assert 0 < told[of_stage("stage_seconds_sum", "prepare")] < time.time() - began
 
     for token in ("fourth", "fifth"):
         assert store.take("a", "train-general", 1, token) == "TAKEN"
-        time.sleep(0.6)
+        lapse(store, "a")
         assert store.reclaim("a", dead="", queued_before=0)[0] == "AGAIN"
     assert store.take("a", "train-general", 1, "sixth") == "EXHAUSTED"
     told = figures(store)
@@ -106,13 +107,15 @@ def test_a_run_that_goes_on_tells_how_long_it_is_silent_and_how_much_of_its_budg
     silent, budget = 'nesycd_run_silent_seconds{run="a",stage="prepare"}', 'nesycd_run_budget_used_ratio{run="a"}'
     world.store.create("a", {"name": "a", "teacher": {"budget_usd": 4.0}}, [("prepare", 1)])
     assert figures(world.store).keys().isdisjoint({silent, budget}), "nobody is at it, and nothing is spent"
+    told = time.time()
     world.store.take("a", "prepare", 1, "worker")
     world.store.annotate("a", cost_usd=3.0)
     time.sleep(1.2)
-    assert 1 < figures(world.store)[silent] < 60
+    assert 1 < figures(world.store)[silent] < time.time() - told
     assert figures(world.store)[budget] == 0.75
-    world.store.progress("a", "prepare", 1, "worker", {"done": 1})
-    assert figures(world.store)[silent] < 1
+    told = time.time()
+    assert world.store.progress("a", "prepare", 1, "worker", {"done": 1})
+    assert figures(world.store)[silent] < time.time() - told
     world.store.end_stage("a", "prepare", 1, "worker", "DONE")
     assert figures(world.store).keys().isdisjoint({silent, budget}), "it is over"
 
