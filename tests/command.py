@@ -114,7 +114,7 @@ class Home:
         return folder / "spec.yaml"
 
 
-def until(holds: Callable[[], Any], patience: float = 60, pause: float = 0.2) -> Any:
+def until(holds: Callable[[], Any], patience: float = 120, pause: float = 0.2) -> Any:
     """Waits until something holds, and returns what it gave."""
     deadline = time.monotonic() + patience
     while not (got := holds()):

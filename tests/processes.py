@@ -68,7 +68,7 @@ class Process:
         """Where it listens, host:port."""
         return f"127.0.0.1:{self.port}"
 
-    def start(self, patience: float = 60) -> Process:
+    def start(self, patience: float = 120) -> Process:
         """Starts it and waits until it is ready."""
         with self.log.open("ab") as output:
             self.popen = subprocess.Popen(
@@ -94,7 +94,7 @@ class Process:
                 os.killpg(self.popen.pid, signal.SIGKILL)
             self.popen.wait()
 
-    def stop(self, patience: float = 30) -> int:
+    def stop(self, patience: float = 60) -> int:
         """SIGTERM, and its exit status."""
         assert self.popen is not None
         self.popen.terminate()
