@@ -97,8 +97,9 @@ def connect(
         ("grpc.keepalive_timeout_ms", 10_000),
         # A service that was restarted is found again within seconds, not after gRPC's two minutes.
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 3_000),
+        # So long a connection may take, with TLS, whatever its name says: a peer that is far away or busy is no peer that is away.
+        ("grpc.min_reconnect_backoff_ms", 3_000),
         # A name is looked up again as soon as a connection ends, for the addresses of new replicas, not after gRPC's 30 seconds.
         ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     ]

@@ -153,6 +153,24 @@ async def test_a_channel_looks_for_its_peer_before_the_first_call():
         await asyncio.wait_for(came.wait(), 30)
 
 
+async def test_a_peer_that_is_slow_to_connect_is_waited_for():
+    async def slowly(reader, writer):
+        while data := await reader.read(65536):
+            await asyncio.sleep(0.5)
+            writer.write(data)
+        writer.close()
+
+    async def accept(reader, writer):
+        other_reader, other_writer = await asyncio.open_connection(*server.address.rsplit(":", 1))
+        await asyncio.gather(slowly(reader, other_writer), slowly(other_reader, writer), return_exceptions=True)
+
+    service = Service(NAME, None, add_echo, Echo())
+    async with Server(ServerSettings(grace_seconds=0), [service]) as server:
+        between = await asyncio.start_server(accept, "127.0.0.1", 0)
+        async with between, connect(f"127.0.0.1:{between.sockets[0].getsockname()[1]}", retry=False) as channel:
+            assert (await Client(channel).unary("x")).value == "x"
+
+
 async def test_nobody_listening_is_unavailable():
     async with connect("127.0.0.1:1", retry=False) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
