@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -22,18 +20,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.common import errors
 from services.common.channel import connect
+from tests.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = Path(__file__).with_name("slow_server.py")
 NAME = "test.v1.SlowService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Process:
@@ -44,24 +37,37 @@ class Process:
         env = {f"NESYCD_{key.upper()}": value for key, value in settings.items()}
         self.process = subprocess.Popen(
             [sys.executable, str(SCRIPT)], cwd=ROOT, env={"PATH": "", "PYTHONPATH": str(ROOT), "TEST_READY": ready, **env},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.channel = connect(f"127.0.0.1:{self.port}", retry=False)
         self.health = health_pb2_grpc.HealthStub(self.channel)
 
     async def ready(self) -> Process:
         request = health_pb2.HealthCheckRequest(service=NAME)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             async for response in self.health.Watch(request, wait_for_ready=True):
                 if response.status == SERVING:
                     return self
         raise AssertionError("unreachable")
 
     def wait(self, seconds: float) -> Any:
-        call = self.channel.unary_unary(f"/{NAME}/Wait", DoubleValue.SerializeToString, StringValue.FromString)
+        """A call of so many seconds, less than 0: until `release`. It is told that it has begun, and that it is done."""
+        call = self.channel.unary_stream(f"/{NAME}/Wait", DoubleValue.SerializeToString, StringValue.FromString)
         return call(DoubleValue(value=seconds))
 
-    async def ended(self, seconds: float = 15) -> tuple[int, str, list[dict[str, Any]]]:
+    async def waiting(self, seconds: float) -> Any:
+        """Such a call, once it has begun there."""
+        call = self.wait(seconds)
+        assert (await call.read()).value == "begun"
+        return call
+
+    def release(self) -> None:
+        """Ends a call that waits for it."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    async def ended(self, seconds: float = 60) -> tuple[int, str, list[dict[str, Any]]]:
         """Exit code, stdout and log lines."""
         out, err = await asyncio.to_thread(self.process.communicate, timeout=seconds)
         lines = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
@@ -86,34 +92,31 @@ async def launch() -> AsyncIterator[Callable[..., Process]]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_running_call_finishes_after_a_signal_and_the_process_ends_with_0(launch, number):
-    server = await launch(grace_seconds="10").ready()
+    server = await launch(grace_seconds="600").ready()
     watch = server.health.Watch(health_pb2.HealthCheckRequest(service=NAME))
     assert (await watch.read()).status == SERVING
-    running = asyncio.ensure_future(server.wait(1.5))
-    await asyncio.sleep(0.3)
-    signalled = time.monotonic()
+    running = await server.waiting(-1)
     server.process.send_signal(number)
     assert (await watch.read()).status == NOT_SERVING
     check = await server.health.Check(health_pb2.HealthCheckRequest(service=NAME))
     assert check.status == NOT_SERVING
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await server.wait(0)
+        await server.wait(0).read()
     read = errors.from_rpc_error(refused.value)
     assert (read.code, read.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVER_STOPPING")
-    assert (await running).value == "done"
+    server.release()
+    assert (await running.read()).value == "done"
     code, out, lines = await server.ended()
     assert (code, out) == (0, "closed\n")
-    assert time.monotonic() - signalled < 10
     assert [line["unfinished_calls"] for line in lines if line["event"] == "stopped"] == [0]
 
 
 async def test_a_call_longer_than_the_grace_time_is_ended_with_a_reason(launch):
     server = await launch(grace_seconds="1").ready()
-    running = asyncio.ensure_future(server.wait(60))
-    await asyncio.sleep(0.3)
+    running = await server.waiting(600)
     server.process.send_signal(signal.SIGTERM)
     with pytest.raises(grpc.aio.AioRpcError) as ended:
-        await running
+        await running.read()
     assert errors.from_rpc_error(ended.value).reason == "SERVER_STOPPING"
     code, out, lines = await server.ended()
     assert (code, out) == (0, "closed\n")
@@ -122,13 +125,14 @@ async def test_a_call_longer_than_the_grace_time_is_ended_with_a_reason(launch):
 
 async def test_a_second_signal_does_not_wait_for_the_grace_time(launch):
     server = await launch(grace_seconds="600").ready()
-    running = asyncio.ensure_future(server.wait(60))
-    await asyncio.sleep(0.3)
+    watch = server.health.Watch(health_pb2.HealthCheckRequest(service=NAME))
+    assert (await watch.read()).status == SERVING
+    running = await server.waiting(600)
     server.process.send_signal(signal.SIGTERM)
-    await asyncio.sleep(0.3)
+    assert (await watch.read()).status == NOT_SERVING
     server.process.send_signal(signal.SIGTERM)
     with pytest.raises(grpc.aio.AioRpcError) as ended:
-        await running
+        await running.read()
     assert errors.from_rpc_error(ended.value).reason == "SERVER_STOPPING"
     code, out, _ = await server.ended()
     assert (code, out) == (0, "closed\n")
@@ -136,7 +140,7 @@ async def test_a_second_signal_does_not_wait_for_the_grace_time(launch):
 
 async def test_a_server_that_is_not_ready_yet_stops_at_once_and_was_alive(launch):
     server = launch(ready="never")
-    alive = await server.health.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=15)
+    alive = await server.health.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=60)
     service = await server.health.Check(health_pb2.HealthCheckRequest(service=NAME))
     assert (alive.status, service.status) == (SERVING, NOT_SERVING)
     server.process.send_signal(signal.SIGTERM)
@@ -161,11 +165,12 @@ async def test_it_listens_on_loopback_only(launch):
 async def test_metrics_are_served(launch):
     port = free_port()
     server = await launch(metrics_port=str(port)).ready()
-    await server.wait(0)
-    url = f"http://127.0.0.1:{port}/metrics"
-    await asyncio.sleep(0.3)  # a call is counted after its answer is sent
-    text = (await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=5).read())).decode()
-    assert f'nesycd_grpc_server_calls_total{{code="OK",method="/{NAME}/Wait"}} 1.0' in text
+    assert [answer.value async for answer in server.wait(0)] == ["begun", "done"]
+    url, counted = f"http://127.0.0.1:{port}/metrics", f'nesycd_grpc_server_calls_total{{code="OK",method="/{NAME}/Wait"}} 1.0'
+    text = ""
+    async with asyncio.timeout(60):
+        while counted not in text:  # a call is counted after its answer is sent
+            text = (await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=30).read())).decode()
     assert "nesycd_grpc_server_call_seconds_bucket" in text
     assert f'nesycd_grpc_server_calls_in_flight{{method="/{NAME}/Wait"}} 0.0' in text
 
@@ -189,7 +194,7 @@ async def test_the_settings_are_logged_without_secrets(launch):
 )
 async def test_a_wrong_setting_is_told_in_one_sentence(launch, settings, expected):
     process = launch(**settings).process
-    _, err = await asyncio.to_thread(process.communicate, timeout=20)
+    _, err = await asyncio.to_thread(process.communicate, timeout=60)
     assert process.returncode == 2
     last = err.splitlines()[-1]
     assert last.startswith("cannot start: ") and expected in last
@@ -199,6 +204,6 @@ async def test_a_wrong_setting_is_told_in_one_sentence(launch, settings, expecte
 async def test_a_taken_port_is_told_in_one_sentence(launch):
     first = await launch().ready()
     second = launch(port=str(first.port)).process
-    _, err = await asyncio.to_thread(second.communicate, timeout=20)
+    _, err = await asyncio.to_thread(second.communicate, timeout=60)
     assert second.returncode == 2
     assert f"cannot listen on 127.0.0.1:{first.port}" in err.splitlines()[-1]
