@@ -166,7 +166,10 @@ async def test_metrics_are_served(launch):
     port = free_port()
     server = await launch(metrics_port=str(port)).ready()
     assert [answer.value async for answer in server.wait(0)] == ["begun", "done"]
-    url, counted = f"http://127.0.0.1:{port}/metrics", f'nesycd_grpc_server_calls_total{{code="OK",method="/{NAME}/Wait"}} 1.0'
+    url, counted = (
+        f"http://127.0.0.1:{port}/metrics",
+        f'nesycd_grpc_server_calls_total{{code="OK",method="/{NAME}/Wait"}} 1.0',
+    )
     text = ""
     async with asyncio.timeout(60):
         while counted not in text:  # a call is counted after its answer is sent

@@ -140,25 +140,23 @@ async def test_a_slow_endpoint_delays_one_write_and_no_search_by_words(
     monkeypatch.setattr(vectors, "_FIRST_PAUSE", 5.0)
     monkeypatch.setattr(vectors, "_LONGEST_PAUSE", 5.0)
     monkeypatch.setattr(vectors, "_AUTO_SECONDS", 0.2)
-    library = await open_library(timeout=0.6)
+    library = await open_library(timeout=2.0)
     await library.create_base("kb", "", "")
     await write(library, "eagles fly high")
     endpoint.delay = 30
     library._vectors._pause = 5.0
     writing = asyncio.create_task(write(library, "fish swim deep"))
     await asyncio.sleep(0.05)
-    started = time.monotonic()
     assert await found(library, "eagles", SearchMode.BM25) == "eagles fly high"
-    assert time.monotonic() - started < 0.2
     assert await found(library, "eagles", SearchMode.AUTO) == "eagles fly high"
-    assert time.monotonic() - started < 0.5
+    assert not writing.done()
     await writing
-    started = time.monotonic()
+    asked = len(endpoint.requests)
     await write(library, "ants dig")
     assert await found(library, "ants", SearchMode.AUTO) == "ants dig"
     with pytest.raises(Unavailable):
         await library.search("kb", Query("ants", SearchMode.VECTOR))
-    assert time.monotonic() - started < 0.3
+    assert len(endpoint.requests) == asked, "nobody waits for it a second time"
 
 
 async def test_a_large_write_does_not_wait_for_its_vectors(
@@ -167,10 +165,9 @@ async def test_a_large_write_does_not_wait_for_its_vectors(
     monkeypatch.setattr(vectors, "_MOST_AT_ONCE", 10)
     library = await open_library()
     await library.create_base("kb", "", "")
-    endpoint.delay = 0.3
-    started = time.monotonic()
+    endpoint.delay = 2
     await write(library, *(f"word{i} is here" for i in range(30)))
-    assert time.monotonic() - started < 0.3
+    assert await library._store.without_vector_count("kb", NAME, DIMENSION) == 30
     endpoint.delay = 0
     await done(library)
     assert await library._store.without_vector_count("kb", NAME, DIMENSION) == 0
@@ -203,10 +200,10 @@ async def test_an_exchanged_embedder_rebuilds_in_the_background_and_switches_at_
     assert (await library.base("kb")).embedder == "letters"
     endpoint.delay = 0.05
     library = await open_library()
-    await asyncio.sleep(0.2)
-    base = await library.base("kb")
+    while (base := await library.base("kb")).rebuild is None or not base.rebuild.done:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    endpoint.delay = 30  # it gets no further
     assert base.embedder == "letters"
-    assert base.rebuild is not None
     assert (base.rebuild.embedder, base.rebuild.entry_count) == (NAME, 100)
     assert 0 < base.rebuild.done < 100
     hits, _ = await library.search("kb", Query(texts[7], SearchMode.AUTO, explain=True))
@@ -219,6 +216,7 @@ async def test_an_exchanged_embedder_rebuilds_in_the_background_and_switches_at_
         assert int(raised.value.metadata["done_count"]) > 0
     await write(library, "written meanwhile")
     # Stopped in the middle, it goes on: nothing is made twice.
+    endpoint.delay = 0
     library = await open_library()
     await done(library)
     base = await library.base("kb")
