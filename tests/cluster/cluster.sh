@@ -317,10 +317,16 @@ E
 down() {
   need_root
   if [ -s "$DIR/init.pid" ]; then
-    local pid; pid=$(cat "$DIR/init.pid")
-    # Only what is ours by its command line: the number may be another process's by now. The end of unshare takes all in its namespace along.
-    grep -qz inside "/proc/$pid/cmdline" 2>/dev/null && kill -KILL "$pid"
-    while kill -0 "$pid" 2>/dev/null; do sleep .1; done
+    local pid inner; pid=$(cat "$DIR/init.pid")
+    # Only what is ours by its command line: the number may be another process's by now.
+    if grep -qz inside "/proc/$pid/cmdline" 2>/dev/null; then
+      inner=$(cat "/proc/$pid/task/$pid/children") # PID 1 there, which is gone when all others there are
+      kill -KILL "$pid" # the end of unshare takes all in its namespace along
+      # What still ends writes into the folder that is removed.
+      for pid in $pid $inner; do
+        while kill -0 "$pid" 2>/dev/null; do sleep .1; done
+      done
+    fi
   fi
   ip netns del $NETWORK 2>/dev/null || true
   ip link del $OUTSIDE 2>/dev/null || true

@@ -96,6 +96,8 @@ async def main(release: str, knowledge_base: str, rate: float) -> None:
             ended[name] += 1
         slowest = max(slowest, time.monotonic() - began)
 
+    # A network that enforces policies lets this pod through once it has heard of it.
+    await asyncio.gather(*(channel.channel_ready() for channel in channels.values()))
     round_of_calls = itertools.cycle(calls(channels, knowledge_base))
     running: set[asyncio.Task[None]] = set()
     began = due = time.monotonic()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.cluster.kubernetes import Cluster
+from tests.cluster.kubernetes import Cluster, until
 from tests.cluster.test_1_install import PODS
 from tests.cluster.work import FACT, ended_well, kept_facts, known_run, read, small_run, submit, teacher_calls, wait
 
@@ -37,6 +37,7 @@ def test_weaviate_and_valkey_keep_what_they_had_when_they_are_killed(installed: 
     installed.kill("valkey")
     installed.ready(PODS)
     assert kept_facts(installed) == facts
-    run = read(installed, name)
-    assert run is not None and run.name == name
+    # The service may not have found Valkey's new pod yet.
+    run = until(lambda: read(installed, name), 60, f"{name}, as it was stored")
+    assert run.name == name
     ended_well(wait(installed, name))
