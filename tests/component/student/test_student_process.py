@@ -259,7 +259,7 @@ async def test_knowledge_that_cannot_be_read_fails_with_the_reason(
     assert detail.retry_delay.ToMilliseconds() > 0
     assert (await stub.Answer(ask())).text, "questions without knowledge are answered all the same"
     knowledge_server.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (await batch(stub, [ask(retrieval=READ)]))["r0"].HasField("response"):  # noqa: ASYNC110
             await asyncio.sleep(0.2)
 
@@ -274,7 +274,7 @@ async def test_work_that_nobody_waits_for_ends(stub: StudentServiceStub) -> None
         call.cancel()
     started = time.monotonic()
     answer: AnswerResponse = await stub.Answer(ask())
-    assert answer.text and time.monotonic() - started < 2
+    assert answer.text and time.monotonic() - started < 20
 
 
 async def test_wrong_fields_are_named(stub: StudentServiceStub) -> None:
