@@ -389,12 +389,24 @@ def test_versions_and_watches_go_on_when_the_clock_jumps_back(world: World) -> N
         return stub.GetKnowledgeBase(pb.GetKnowledgeBaseRequest(name=KB)).knowledge_base.version
 
     with world.stub() as stub:
-        watch = stub.WatchEntries(pb.WatchEntriesRequest(parent=KB), timeout=30)
-        token = ""
-        threading.Timer(
-            1.0, lambda: stub.CreateEntry(pb.CreateEntryRequest(parent=KB, entry={"text": "before"}))
-        ).start()
-        token = next(iter(watch)).watch_token
+        entry = stub.CreateEntry(pb.CreateEntryRequest(parent=KB, entry={"text": "before"})).entry
+        watch = stub.WatchEntries(pb.WatchEntriesRequest(parent=KB), timeout=60)
+        told, titles = threading.Event(), ["0"]
+
+        def change() -> None:  # again and again: nobody says when a watch has begun
+            while not told.wait(0.5):
+                titles.append(str(len(titles)))
+                changed = {"name": entry.name, "title": titles[-1]}
+                stub.UpdateEntry(pb.UpdateEntryRequest(entry=changed, update_mask={"paths": ["title"]}))
+
+        changing = threading.Thread(target=change)
+        changing.start()
+        change_told = next(iter(watch))
+        told.set()
+        changing.join()
+        while change_told.entry.title != titles[-1]:
+            change_told = next(iter(watch))
+        token = change_told.watch_token
         watch.cancel()
         before = version(stub)
     world.process.kill()
