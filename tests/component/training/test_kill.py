@@ -34,19 +34,24 @@ def start(base: Path, out: Path, pause: float = 0.0) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> int:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return int(out)
 
 
-@pytest.mark.timeout(200)
+def newest(work: Path) -> int:
+    """The step of the newest checkpoint: old ones go, each before a busy machine lets us see it."""
+    return max((int(folder.name.removeprefix("checkpoint-")) for folder in work.glob("checkpoint-*[0-9]")), default=0)
+
+
+@pytest.mark.timeout(900)
 def test_training_killed_twice_ends_with_the_bytes_of_one_left_alone(tmp_path):
     base = make_tiny_model(tmp_path / "tiny")
     assert finish(start(base, tmp_path / "whole")) == 0
     for kill_at in (4, 9):
         process = start(base, tmp_path / "parts", pause=0.05)
-        deadline = time.monotonic() + 90
-        while not (tmp_path / "parts" / "work" / f"checkpoint-{kill_at}").exists():
+        deadline = time.monotonic() + 240
+        while newest(tmp_path / "parts" / "work") < kill_at:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
