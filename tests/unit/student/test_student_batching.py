@@ -62,6 +62,13 @@ async def batcher(engine: EchoEngine) -> AsyncIterator[Batcher]:
         engine.go.set()
 
 
+async def begun(engine: EchoEngine) -> None:
+    """Waits until the engine has a batch; it works in a thread of its own."""
+    async with asyncio.timeout(60):
+        while not engine.batches:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
 async def test_single_jobs_of_one_adapter_share_a_batch(batcher: Batcher, engine: EchoEngine) -> None:
     a, b = Adapter("a"), Adapter("b")
     jobs = [("1", a), ("2", a), ("3", b), ("4", a), ("5", a), ("6", a), ("7", None)]
@@ -88,7 +95,7 @@ async def test_a_failure_of_the_engine_reaches_its_callers_only(batcher: Batcher
 async def test_jobs_that_nobody_waits_for_are_not_begun(batcher: Batcher, engine: EchoEngine) -> None:
     engine.go.clear()
     running = asyncio.create_task(batcher.complete(Job("first"), None))
-    await asyncio.sleep(0.1)
+    await begun(engine)
     waiting = asyncio.create_task(batcher.complete(Job("second"), None))
     late = asyncio.create_task(batcher.complete(Job("third", deadline=time.monotonic() + 0.05), None))
     await asyncio.sleep(0.01)
@@ -105,7 +112,7 @@ async def test_a_cancelled_caller_ends_its_decoding(batcher: Batcher, engine: Ec
     engine.go.clear()
     job = Job("long")
     running = asyncio.create_task(batcher.complete(job, None))
-    await asyncio.sleep(0.1)
+    await begun(engine)
     running.cancel()
     await asyncio.sleep(0)
     assert job.gone() == "cancelled"
@@ -115,7 +122,7 @@ async def written_meanwhile(batcher: Batcher, engine: EchoEngine) -> asyncio.Tas
     """A group that is written until `engine.go` is set."""
     engine.go.clear()
     group = asyncio.create_task(batcher.complete_group([Job("x0"), Job("x1")], Adapter("x")))
-    await asyncio.sleep(0.05)
+    await begun(engine)
     return group
 
 
@@ -125,7 +132,7 @@ async def test_a_group_that_is_written_makes_way_for_questions(batcher: Batcher,
     a, b = Adapter("a"), Adapter("b")
     asked = [("1", a), ("2", a), ("3", b), ("broken", b), ("4", None)]
     answers = await asyncio.wait_for(
-        asyncio.gather(*(batcher.complete(Job(q), adapter) for q, adapter in asked), return_exceptions=True), 3
+        asyncio.gather(*(batcher.complete(Job(q), adapter) for q, adapter in asked), return_exceptions=True), 60
     )
     assert [getattr(answer, "text", "failed") for answer in answers] == ["1", "2", "failed", "failed", "4"]
     assert not group.done()
@@ -160,7 +167,7 @@ async def test_a_question_is_answered_beside_a_group_though_the_event_loop_is_bu
     await asyncio.sleep(0)
     time.sleep(1.5)  # noqa: ASYNC251  # longer than anybody may wait for the loop
     engine.go.set()
-    assert (await asyncio.wait_for(question, 3)).text == "q"
+    assert (await asyncio.wait_for(question, 60)).text == "q"
     assert [prompts for _, prompts in engine.batches] == [["x0", "x1"], ["q"]]
     await group
 
