@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from aiohttp import web
 
+from tests.processes import free_port
+
 DIMENSION = 48
 
 
@@ -41,7 +43,7 @@ class FakeEndpoint:
         most_at_once: How many requests were there at a time.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0) -> None:  # 0: a free one
         self.api_key = ""
         self.model = "fake-embedding"
         self.dimension = DIMENSION
@@ -52,7 +54,7 @@ class FakeEndpoint:
         self.requests: list[dict[str, Any]] = []
         self.most_at_once = 0
         self._now = 0
-        self._port = port
+        self._port = port or free_port()
         self._runner: web.AppRunner | None = None
 
     @property
@@ -66,10 +68,7 @@ class FakeEndpoint:
         app.router.add_post("/v1/embeddings", self._embeddings)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True)
-        await site.start()
-        assert site._server is not None
-        self._port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+        await web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True).start()
 
     async def stop(self) -> None:
         """Is down."""

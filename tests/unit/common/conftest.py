@@ -121,7 +121,7 @@ async def start(echo: Echo) -> AsyncIterator[Callable[..., Awaitable[tuple[Serve
         yield begin
 
 
-async def until(condition: Callable[[], bool], seconds: float = 3.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Waits until a condition holds."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - the condition has no event

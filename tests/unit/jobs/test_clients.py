@@ -27,6 +27,7 @@ from jobs.clients import Patience, Services
 from jobs.settings import Settings
 from services.common import errors
 from services.common.rows import row_status
+from tests.processes import free_port
 
 
 class Teacher(TeacherServiceServicer):
@@ -123,8 +124,7 @@ async def test_an_error_that_all_rows_would_have_ends_the_batch_at_once(
 
 async def test_a_service_that_is_started_late_is_waited_for(teacher: tuple[Teacher, Settings]) -> None:
     servicer = Teacher()
-    server, port = await serve(servicer)
-    await server.stop(None)
+    port = free_port()
     notes: list[str] = []
     settings = Settings(teacher_address=f"127.0.0.1:{port}", patience_seconds=20)
     back: list[grpc.aio.Server] = []
