@@ -333,7 +333,7 @@ def _outage(world: World, away: Callable[[], None], back: Callable[[], None], se
             while time.monotonic() < end:
                 later += [_refused(search), _refused(write)]
                 time.sleep(0.5)
-            assert not later or max(later) < 6, later
+            assert not later or max(later) < 10, later
         finally:
             back()
         world.recovered()
