@@ -320,7 +320,7 @@ down() {
     local pid inner; pid=$(cat "$DIR/init.pid")
     # Only what is ours by its command line: the number may be another process's by now.
     if grep -qz inside "/proc/$pid/cmdline" 2>/dev/null; then
-      inner=$(cat "/proc/$pid/task/$pid/children") # PID 1 there, which is gone when all others there are
+      inner=$(cat "/proc/$pid/task/$pid/children" 2>/dev/null || true) # PID 1 there, which is gone when all others there are
       kill -KILL "$pid" # the end of unshare takes all in its namespace along
       # What still ends writes into the folder that is removed.
       for pid in $pid $inner; do
