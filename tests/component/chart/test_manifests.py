@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -12,8 +16,8 @@ import yaml
 from jobs.app import CPU_QUEUE, GPU_QUEUE, RUN_QUEUE
 from tests.component.chart.conftest import PRESETS, ROOT, Manifest, Render, preset, rendered, template
 
-# Objects of operators, which Kubernetes' own schemas do not have.
-OPERATORS = {"ScaledObject", "PodMonitor", "PrometheusRule"}
+# Objects of operators, which Kubernetes' own schemas do not have: by kind the schema that operators/make_schemas.py made.
+OPERATORS = {file.stem: json.loads(file.read_text()) for file in (Path(__file__).parent / "operators").glob("*.json")}
 Small = Callable[..., Render]
 EVERYTHING = [
     'knowledge.store="weaviate"', "knowledge.replicas=2", "weaviate.enabled=true", "auth.enabled=true",
@@ -45,6 +49,62 @@ def test_manifests_are_valid_for_the_oldest_version_of_kubernetes_and_the_three_
         if manifest["kind"] not in OPERATORS and manifest not in seen:
             seen.append(manifest)
             kubernetes_validate.validate(manifest, version, strict=True)
+
+
+OPERATED = [
+    "monitoring.podMonitor.enabled=true", "monitoring.prometheusRule.enabled=true", 'monitoring.labels={"release": "prometheus"}',
+    'monitoring.interval="1m"', "tls.enabled=true", 'tls.existingSecret="tls"', 'commonLabels={"team": "ml"}',
+    'keda={"prometheusAddress": "https://prometheus:9092", "authModes": "tls,bearer", "authenticationRef": "thanos", "metadata": {"namespace": "team", "unsafeSsl": "true", "timeout": "5000"}}',
+    *(f'workers.{name}.autoscaling={{"enabled": true, "stagesPerWorker": 2}}' for name in ("cpu", "gpu", "submissions")),
+]  # fmt: skip
+"""All that is made for operators, and all that is told them."""
+
+
+def _fits_operator(manifest: Manifest) -> None:
+    """Raises where an operator's own schema does not take an object; a field that it does not know is refused too."""
+    jsonschema.Draft202012Validator(OPERATORS[manifest["kind"]]).validate(manifest)
+    # The metadata of objects is Kubernetes' own, which those schemas leave open.
+    kubernetes_validate.validate(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": manifest["metadata"]}, "1.36", strict=True
+    )
+
+
+@pytest.mark.parametrize("options", [[], OPERATED], ids=["as-it-is", "all-on"])
+@pytest.mark.parametrize("name", PRESETS)
+def test_objects_of_operators_are_valid_for_them(name: str, options: list[str]) -> None:
+    render = rendered(*preset(name), *(part for value in options for part in ("--set-json", value)))
+    found = [manifest for kind in OPERATORS for manifest in render.kind(kind)]
+    for manifest in found:
+        _fits_operator(manifest)
+    assert not options or {manifest["kind"] for manifest in found} == OPERATORS.keys()
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "value"),
+    [
+        ("ScaledObject", ["spec", "maxReplicas"], 4),
+        ("ScaledObject", ["spec", "pollingInterval"], "15"),
+        ("ScaledObject", ["spec", "triggers", 0, "metadata", "threshold"], 1),
+        ("ScaledObject", ["spec", "triggers", 0, "metadata", "treshold"], "1"),
+        ("ScaledObject", ["spec", "triggers", 0, "authenticationRef", "kind"], "Secret"),
+        ("PodMonitor", ["spec", "podMetricsEndpoint"], []),
+        ("PodMonitor", ["spec", "podMetricsEndpoints", 0, "interval"], "30 s"),
+        ("PodMonitor", ["spec", "podMetricsEndpoints", 0, "tlsConfig", "caFile"], "/ca.crt"),
+        ("PrometheusRule", ["spec", "groups", 0, "rules", 0, "expression"], "up == 0"),
+        ("PrometheusRule", ["spec", "groups", 0, "rules", 0, "labels", "severity"], 1),
+        ("PrometheusRule", ["metadata", "label"], {}),
+    ],
+)  # fmt: skip
+def test_what_is_misspelt_or_of_another_type_is_found(kind: str, place: list[Any], value: Any) -> None:
+    render = rendered(*preset("gpu"), *(part for option in OPERATED for part in ("--set-json", option)))
+    manifest = deepcopy(render.kind(kind)[0])
+    _fits_operator(manifest)
+    at: Any = manifest
+    for step in place[:-1]:
+        at = at[step]
+    at[place[-1]] = value
+    with pytest.raises((jsonschema.ValidationError, kubernetes_validate.ValidationError)):
+        _fits_operator(manifest)
 
 
 @pytest.mark.parametrize("version", ["1.29.0", "1.34.0", "1.35.0", "1.36.0"])
