@@ -317,7 +317,7 @@ def parse(spec: Mapping[str, Any]) -> RunSpec:
     if not isinstance(spec, Mapping):
         raise InvalidArgument("the run spec must be a mapping of fields", reason=INVALID_SPEC, field="spec")
     try:
-        return RunSpec.model_validate(_with_settings(whole_numbers(dict(spec))))
+        return RunSpec.model_validate(_with_settings(whole_numbers(spec)))
     except ValidationError as error:
         problems = [_sentence(item) for item in error.errors(include_url=False)]
         text = "; ".join(f"{place}: {sentence}" for place, sentence in problems[:10])

@@ -24,7 +24,7 @@ def notes(given: Mapping[str, Any]) -> list[str]:
     spec = parse(given)
     method = get_method(spec.method)
     plain = parse({"name": spec.name, "method": spec.method, "data": {"train": "-", "test": "-", "passages": "-"}})
-    default, effective, written = _leaves(plain.dump()), _leaves(spec.dump()), _leaves(whole_numbers(dict(given)))
+    default, effective, written = _leaves(plain.dump()), _leaves(spec.dump()), _leaves(whole_numbers(given))
     found = {
         place: f"method {method.name} has it at {value}" for place, value in method.settings.items()
         if written.get(place, value) != value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -12,7 +13,7 @@ def whole_numbers(value: Any) -> Any:
     """
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(name): whole_numbers(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [whole_numbers(item) for item in value]
