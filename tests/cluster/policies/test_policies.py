@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,6 +100,22 @@ def reaches(cluster: Cluster, pod: str, addresses: list[str]) -> dict[str, bool]
     return json.loads(said.splitlines()[-1])
 
 
+def misfits(cluster: Cluster, pod: str, expected: dict[str, bool]) -> dict[str, bool]:
+    """The addresses that a pod reaches against expectation, or does not reach, three times in a row.
+
+    What policies allow they allow always, while what enforces them makes its rules anew whenever a pod comes or goes, and Kubernetes promises nothing for that
+    moment: once, among many thousands, a connection was let through that no policy allowed.
+    """
+    for pause in (0, 2, 5):
+        time.sleep(pause)
+        reached = reaches(cluster, pod, list(expected))
+        expected = {address: may for address, may in expected.items() if reached[address] != may}
+        if not expected:
+            return {}
+        print(f"{pod}, after {pause} s, against expectation: { {address: reached[address] for address in expected} }")
+    return {address: reached[address] for address in expected}
+
+
 @pytest.fixture(scope="module")
 def world(enforced: Cluster) -> Iterator[str | None]:
     """An address outside the cluster that answers: this machine's, where the cluster is on it."""
@@ -135,14 +152,13 @@ def test_a_pod_reaches_what_the_architecture_needs_and_nothing_else(
     expected = {address: name in MAY_REACH[role] for address, name in targets.items() if name != role}
     # Pods that are not of the release are not held by its policies where they go.
     expected |= {address: role in ("client", "stranger") for address in outside}
-    assert reaches(enforced, pod, list(expected)) == expected
+    assert misfits(enforced, pod, expected) == {}
 
 
 def test_metrics_and_other_ports_are_closed_to_clients_and_to_each_other(enforced: Cluster) -> None:
     ports = [f"{enforced.release}-{name}:9090" for name in SERVICES]
-    assert reaches(enforced, "client", ports) == dict.fromkeys(ports, False)
-    own = ["127.0.0.1:9090"]
-    assert reaches(enforced, enforced.pod("runs"), own) == {own[0]: True}, "it is there, for those who may"
+    assert misfits(enforced, "client", dict.fromkeys(ports, False)) == {}
+    assert misfits(enforced, enforced.pod("runs"), {"127.0.0.1:9090": True}) == {}, "it is there, for those who may"
 
 
 def test_probes_and_port_forwards_go_on(enforced: Cluster) -> None:

@@ -19,33 +19,18 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from nesycd.teacher.v1 import GenerateRequest, Message, TeacherServiceStub
 
 from tests import processes
-from tests.processes import free_port
+from tests.processes import Process, free_port
 
 ROOT = Path(__file__).parents[3]
 KEY = "sk-a-key-that-nobody-may-see"
 PROMPT = "a-prompt-that-nobody-may-see"
 
 
-class Valkey:
-    """A Valkey that keeps what it acknowledged."""
-
-    def __init__(self, folder: Path) -> None:
-        self._server = processes.valkey(folder)
-        self.url = f"redis://{self._server.address}/0"
-
-    def start(self) -> None:
-        self._server.start()
-
-    def kill(self) -> None:
-        self._server.kill()
-
-
 @pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[Valkey]:
-    server = Valkey(tmp_path / "valkey")
-    server.start()
-    yield server
-    server.kill()
+def valkey(tmp_path: Path) -> Iterator[Process]:
+    server = processes.valkey(tmp_path / "valkey")
+    with processes.running(server):
+        yield server
 
 
 Reply = Callable[[dict[str, Any]], web.Response]
@@ -148,14 +133,14 @@ async def teacher() -> AsyncIterator[Teacher]:
 class ProxyProcess:
     """`python -m services.teacher`."""
 
-    def __init__(self, log: Path, valkey: Valkey, teacher: Teacher, **settings: Any) -> None:
+    def __init__(self, log: Path, valkey: Process, teacher: Teacher, **settings: Any) -> None:
         self.port = free_port()
         self.log = log
         chosen = {
             "port": self.port,
             "upstream_url": teacher.url,
             "upstream_api_key": KEY,
-            "redis_url": valkey.url,
+            "redis_url": f"redis://{valkey.address}/0",
             "backoff_seconds": 0.05,
             "lease_seconds": 1,
             "default_model": "teacher-1",
@@ -205,7 +190,7 @@ class ProxyProcess:
 
 
 @pytest.fixture
-async def make_proxy(tmp_path: Path, valkey: Valkey, teacher: Teacher) -> AsyncIterator[Callable[..., ProxyProcess]]:
+async def make_proxy(tmp_path: Path, valkey: Process, teacher: Teacher) -> AsyncIterator[Callable[..., ProxyProcess]]:
     made: list[ProxyProcess] = []
 
     def make(**settings: Any) -> ProxyProcess:

@@ -43,12 +43,11 @@ from tests.component.teacher.conftest import (
     ROOT,
     ProxyProcess,
     Teacher,
-    Valkey,
     ask,
     completion,
     refusal,
 )
-from tests.processes import free_port, running, standin
+from tests.processes import Process, free_port, running, standin
 
 MakeProxy = Callable[..., ProxyProcess]
 
@@ -134,7 +133,7 @@ async def test_equal_requests_at_once_pay_once_also_across_replicas(make_proxy: 
 
 
 async def test_a_killed_proxy_has_lost_nothing_that_was_answered(
-    make_proxy: MakeProxy, teacher: Teacher, valkey: Valkey
+    make_proxy: MakeProxy, teacher: Teacher, valkey: Process
 ) -> None:
     proxy = make_proxy()
     stub = await proxy.start()
@@ -242,7 +241,7 @@ async def test_only_json_that_holds_the_schema_is_an_answer(make_proxy: MakeProx
     assert error.reason == "TEACHER_INVALID_ANSWER"
 
 
-async def test_without_redis_nothing_is_paid(make_proxy: MakeProxy, teacher: Teacher, valkey: Valkey) -> None:
+async def test_without_redis_nothing_is_paid(make_proxy: MakeProxy, teacher: Teacher, valkey: Process) -> None:
     stub = await make_proxy().start()
     valkey.kill()
     error = await failure(stub.Generate(ask()))
@@ -254,7 +253,7 @@ async def test_without_redis_nothing_is_paid(make_proxy: MakeProxy, teacher: Tea
 
 
 async def test_an_answer_that_comes_while_redis_is_away_is_kept(
-    make_proxy: MakeProxy, teacher: Teacher, valkey: Valkey
+    make_proxy: MakeProxy, teacher: Teacher, valkey: Process
 ) -> None:
     stub = await make_proxy().start()
     teacher.latency = 1
@@ -324,7 +323,7 @@ async def test_a_run_stops_at_its_budget_and_other_runs_go_on(make_proxy: MakePr
 
 
 async def test_an_answer_that_was_lost_on_its_way_is_booked_at_the_most_that_it_may_have_cost(
-    make_proxy: MakeProxy, teacher: Teacher, valkey: Valkey
+    make_proxy: MakeProxy, teacher: Teacher, valkey: Process
 ) -> None:
     stub = await make_proxy(max_attempts=2, max_asks_again=0, request_timeout_seconds=1.5).start()
     room = Sampling(max_tokens=100)
@@ -332,7 +331,7 @@ async def test_an_answer_that_was_lost_on_its_way_is_booked_at_the_most_that_it_
 
     async def booked(run: str) -> tuple[int, float, int, float]:
         usage = await stub.GetUsage(GetUsageRequest(run=run))
-        client = redis.Redis.from_url(valkey.url, decode_responses=True)
+        client = redis.Redis.from_url(f"redis://{valkey.address}/0", decode_responses=True)
         (name,) = await client.smembers(f"nesycd:teacher:usage:v1:rows:{run}")
         row = await client.hgetall(name)
         await client.aclose()
@@ -402,14 +401,14 @@ async def test_an_answer_that_a_proxy_was_killed_before_is_booked_once_and_holds
 
 @pytest.mark.parametrize("budget", [0, 1])
 async def test_a_lost_call_is_told_with_the_usage_of_its_run_though_nobody_asks_any_more(
-    make_proxy: MakeProxy, teacher: Teacher, valkey: Valkey, budget: float
+    make_proxy: MakeProxy, teacher: Teacher, valkey: Process, budget: float
 ) -> None:
     proxy = make_proxy()
     stub = await proxy.start()
     teacher.latency = 60
     call = stub.Generate(ask(run="runs/r", run_budget_usd=budget, sampling=Sampling(max_tokens=100)))
     await teacher.asked.wait()
-    async with redis.Redis.from_url(valkey.url, decode_responses=True) as known, asyncio.timeout(30):
+    async with redis.Redis.from_url(f"redis://{valkey.address}/0", decode_responses=True) as known, asyncio.timeout(30):
         while not await known.exists("nesycd:teacher:sent:v1:runs/r"):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         proxy.kill()
@@ -422,8 +421,8 @@ async def test_a_lost_call_is_told_with_the_usage_of_its_run_though_nobody_asks_
     assert [await usage_of(stub, "runs/r") for _ in range(2)] == [(1, pytest.approx(0.0024, rel=0.2))] * 2
 
 
-async def test_an_answer_that_comes_after_its_call_was_taken_for_lost_is_kept_and_counted_once(valkey: Valkey) -> None:
-    store = Store(valkey.url, 1)
+async def test_an_answer_that_comes_after_its_call_was_taken_for_lost_is_kept_and_counted_once(valkey: Process) -> None:
+    store = Store(f"redis://{valkey.address}/0", 1)
     sampling = Sampled(0.5, 1.0, 100)
     question = Question((Said("user", "hi"),), "m", sampling, run="runs/r", budget_usd=1.0)
     most, spent = Spent(10, 100, 1000), Spent(10, 50, 600)
@@ -438,8 +437,8 @@ async def test_an_answer_that_comes_after_its_call_was_taken_for_lost_is_kept_an
     await store.close()
 
 
-async def test_calls_that_were_refused_at_their_turn_do_not_block_each_other(valkey: Valkey) -> None:
-    store = Store(valkey.url, 1)
+async def test_calls_that_were_refused_at_their_turn_do_not_block_each_other(valkey: Process) -> None:
+    store = Store(f"redis://{valkey.address}/0", 1)
     question = Question((Said("user", "hi"),), "m", Sampled(0.5, 1.0, 100), run="runs/r", budget_usd=1.0)
 
     async def reserve(token: str, sent: bool) -> str:
@@ -456,10 +455,10 @@ async def test_calls_that_were_refused_at_their_turn_do_not_block_each_other(val
     await store.close()
 
 
-async def test_reservations_are_forgotten_after_their_time_unless_one_was_sent(valkey: Valkey) -> None:
-    store = Store(valkey.url, 1)
+async def test_reservations_are_forgotten_after_their_time_unless_one_was_sent(valkey: Process) -> None:
+    store = Store(f"redis://{valkey.address}/0", 1)
     question = Question((Said("user", "hi"),), "m", Sampled(0.5, 1.0, 100), run="runs/r", budget_usd=1.0)
-    async with redis.Redis.from_url(valkey.url) as known:
+    async with redis.Redis.from_url(f"redis://{valkey.address}/0") as known:
         for sent in (False, True):
             await store.reserve("k", question, "t", Spent(1, 1, 5), 20, 600, sent=sent)
             expires = await known.ttl("nesycd:teacher:reserved:v2:runs/r")
@@ -470,9 +469,9 @@ async def test_reservations_are_forgotten_after_their_time_unless_one_was_sent(v
 
 
 async def test_a_call_that_was_not_sent_as_redis_was_away_is_not_booked_as_lost(
-    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+    valkey: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store(valkey.url, 1)
+    store = Store(f"redis://{valkey.address}/0", 1)
     reserve, unreserve = store.reserve, store.unreserve
     away = [True, True]
 
@@ -494,7 +493,7 @@ async def test_a_call_that_was_not_sent_as_redis_was_away_is_not_booked_as_lost(
     question = Question((Said("user", "hi"),), "m", Sampled(0.5, 1.0, 100), run="runs/r", budget_usd=1.0)
     with pytest.raises(errors.Unavailable):
         await proxy.generate(question)
-    async with redis.Redis.from_url(valkey.url) as known:
+    async with redis.Redis.from_url(f"redis://{valkey.address}/0") as known:
         assert await known.exists("nesycd:teacher:sent:v1:runs/r"), "nobody knows that it was not sent"
         async with asyncio.timeout(60):
             while await known.exists("nesycd:teacher:sent:v1:runs/r", "nesycd:teacher:reserved:v2:runs/r"):  # noqa: ASYNC110
@@ -512,7 +511,7 @@ class Unasked:
         pass
 
 
-async def test_calls_that_wait_long_for_their_turn_do_not_overrun_a_budget(valkey: Valkey) -> None:
+async def test_calls_that_wait_long_for_their_turn_do_not_overrun_a_budget(valkey: Process) -> None:
     sent: list[str] = []
 
     class Paid:
@@ -526,7 +525,7 @@ async def test_calls_that_wait_long_for_their_turn_do_not_overrun_a_budget(valke
     settings = Settings(
         upstream_url="http://unused", prices={"*": (0, 10)}, requests_per_minute=30, request_timeout_seconds=0.1
     )
-    proxy = Proxy(settings, Paid(), Store(valkey.url, 1))
+    proxy = Proxy(settings, Paid(), Store(f"redis://{valkey.address}/0", 1))
     # An answer costs 0.001: two are allowed, and reservations run out after a second, while one may go every two.
     asked = [
         Question((Said("user", f"q{i}"),), "m", Sampled(0.5, 1.0, 100), run="runs/r", budget_usd=0.002)
@@ -539,7 +538,7 @@ async def test_calls_that_wait_long_for_their_turn_do_not_overrun_a_budget(valke
 
 
 async def test_what_the_teacher_never_had_or_refused_costs_nothing_now_or_later(
-    make_proxy: MakeProxy, teacher: Teacher, valkey: Valkey
+    make_proxy: MakeProxy, teacher: Teacher, valkey: Process
 ) -> None:
     down = await make_proxy(upstream_url="http://127.0.0.1:9", max_attempts=2).start()
     assert (await failure(down.Generate(ask("a", run="runs/a")))).reason == "TEACHER_UNAVAILABLE"
@@ -549,7 +548,7 @@ async def test_what_the_teacher_never_had_or_refused_costs_nothing_now_or_later(
     for run in ("runs/a", "runs/b"):
         usage = await up.GetUsage(GetUsageRequest(run=run))
         assert (usage.total.cost_usd, sum(row.failed_attempts for row in usage.rows)) == (0, 0)
-    async with redis.Redis.from_url(valkey.url) as known:
+    async with redis.Redis.from_url(f"redis://{valkey.address}/0") as known:
         assert not [key async for key in known.scan_iter("nesycd:teacher:sent:*")], "it would be booked as lost"
 
 
@@ -659,11 +658,11 @@ async def test_a_batch_that_is_cancelled_stops_asking(make_proxy: MakeProxy, tea
 
 
 async def test_a_damaged_stored_answer_is_said_and_can_be_replaced(
-    make_proxy: MakeProxy, teacher: Teacher, valkey: Valkey
+    make_proxy: MakeProxy, teacher: Teacher, valkey: Process
 ) -> None:
     stub = await make_proxy().start()
     answer = await stub.Generate(ask())
-    async with redis.from_url(valkey.url) as client:
+    async with redis.from_url(f"redis://{valkey.address}/0") as client:
         await client.set(f"nesycd:teacher:cache:v1:{answer.call.removeprefix('calls/')}", "{")
     assert (await failure(stub.Generate(ask()))).reason == "CACHE_DAMAGED"
     await stub.Generate(ask(skip_cache=True))
@@ -770,7 +769,7 @@ async def test_text_generation_inference_is_asked_through_its_client(make_proxy:
 
 
 async def test_killed_over_and_over_no_answer_that_was_stored_is_paid_again(
-    make_proxy: MakeProxy, teacher: Teacher, valkey: Valkey
+    make_proxy: MakeProxy, teacher: Teacher, valkey: Process
 ) -> None:
     teacher.latency = 0.1
     proxy = make_proxy(slots=4, lease_seconds=0.5)
@@ -793,7 +792,7 @@ async def test_killed_over_and_over_no_answer_that_was_stored_is_paid_again(
             proxy.kill()
             await calls
             await until(lambda: not teacher.now)
-            async with redis.from_url(valkey.url) as client:
+            async with redis.from_url(f"redis://{valkey.address}/0") as client:
                 stored = [name async for name in client.scan_iter("nesycd:teacher:cache:*")]
             lost = len(teacher.bodies) - len(stored)
     assert len(texts) == 60
