@@ -90,8 +90,9 @@ buf: setup ## The contracts: style, and nothing broken against main
 	  if git rev-parse -q --verify main >/dev/null; then ref=branch=main; else ref=ref=HEAD; fi; \
 	  cd protos && ../$(BIN)/buf breaking --against "../.git#$$ref,subdir=protos"
 
+# Three at a time on two cores: some of them wait more than they work.
 test-unit: setup ## Unit and contract tests, under a minute
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope tests/unit tests/contract
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope tests/unit tests/contract
 
 test-component: setup test-weaviate test-helm ## Real servers as processes, faults, kill -9
 	@$(BIN)/pytest tests/component
