@@ -228,23 +228,34 @@ return 'TAKEN'
 """
 )
 
-# KEYS run lease | ARGV token ttl_ms: a lease that expired while Redis was away is taken again, unless another has it or had it
-# since: then the run may be at another stage.
-_RENEW = """
-local owner = redis.call('GET', KEYS[2])
-if owner == ARGV[1] then redis.call('PEXPIRE', KEYS[2], ARGV[2]) return 1 end
-if owner or redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return 0 end
-local state = redis.call('HGET', KEYS[1], 'state')
-if state ~= 'RUNNING' and state ~= 'CANCELLING' then return 0 end
+_HELD = """
+-- Whether a worker has a run. A lease that expired while Redis was away is still its own, unless another has it or had it since:
+-- then the run may be at another stage.
+local function held(run, lease, token)
+  local owner = redis.call('GET', lease)
+  if owner then return owner == token end
+  if redis.call('HGET', run, 'owner') ~= token then return false end
+  local state = redis.call('HGET', run, 'state')
+  return state == 'RUNNING' or state == 'CANCELLING'
+end
+"""
+
+# KEYS run lease | ARGV token ttl_ms
+_RENEW = (
+    _HELD
+    + """
+if not held(KEYS[1], KEYS[2], ARGV[1]) then return 0 end
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
 return 1
 """
+)
 
 # KEYS run stage lease | ARGV token field value ...; only by the owner
 _PROGRESS = (
     _TOUCH
+    + _HELD
     + """
-if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end
+if not held(KEYS[1], KEYS[3], ARGV[1]) then return 0 end
 for i = 2, #ARGV, 2 do
   if ARGV[i] == 'saved' then
     if tonumber(ARGV[i + 1]) > tonumber(redis.call('HGET', KEYS[2], 'saved') or '0') then
@@ -262,8 +273,9 @@ return 1
 _END_STAGE = (
     _TOUCH
     + _COUNT
+    + _HELD
     + """
-if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end
+if not held(KEYS[1], KEYS[3], ARGV[1]) then return 0 end
 local begun = tonumber(redis.call('HGET', KEYS[2], 'begun') or ARGV[2])
 redis.call('HINCRBYFLOAT', KEYS[2], 'seconds', tostring(tonumber(ARGV[2]) - begun))
 redis.call('HDEL', KEYS[2], 'begun')

@@ -117,6 +117,18 @@ def test_a_lease_that_expired_while_redis_was_away_is_kept(store: state.RunStore
     assert store.owner("a") == "one"
 
 
+def test_what_a_worker_tells_before_it_renewed_such_a_lease_is_kept_too(store: state.RunStore) -> None:
+    store.create("a", {}, PLAN)
+    store.take("a", "prepare", 1, "one")
+    lapse(store, "a")
+    assert store.progress("a", "prepare", 1, "one", {"digest": "abc"})
+    assert store.end_stage("a", "prepare", 1, "one", "DONE", following=("evaluate", 1))
+    assert not store.end_stage("a", "prepare", 1, "one", "DONE", following=("evaluate", 1)), "it has ended"
+    assert not store.progress("a", "prepare", 1, "one", {"digest": "of a worker that is late"})
+    record = store.get("a")
+    assert record and (record.stage, record.stages[0].digest, record.stages[0].attempts) == ("evaluate", "abc", 1)
+
+
 def test_a_lease_is_not_taken_back_after_others_went_on_with_the_run(store: state.RunStore) -> None:
     store.create("a", {}, PLAN)
     store.take("a", "prepare", 1, "one")

@@ -73,8 +73,10 @@ def test_how_stages_end_is_counted_once_and_outlives_workers(world: World) -> No
     store.end_stage("a", "prepare", 1, "first", "HANDBACK")
     store.take("a", "prepare", 1, "second")
     lapse(store, "a")
-    assert store.end_stage("a", "prepare", 1, "second", "DONE") is False, "its lease has expired"
     assert store.take("a", "prepare", 1, "third") == "TAKEN"
+    assert store.end_stage("a", "prepare", 1, "second", "DONE") is False, (
+        "its lease has expired, and another has the run"
+    )
     store.end_stage("a", "prepare", 1, "third", "DONE", following=plan[1])
     store.end_stage("a", "prepare", 1, "third", "DONE", following=plan[1])  # the answer to the first was lost
     told = figures(store)
