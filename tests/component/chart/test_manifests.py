@@ -121,12 +121,28 @@ def test_what_is_said_for_every_pod_is_on_every_pod(everything: Render) -> None:
         assert spec["affinity"] == {"nodeAffinity": {}}, name
         assert any(volume["name"] == "ca" for volume in spec["volumes"]), name
         assert spec["priorityClassName"] == "high", name
-        assert spec["topologySpreadConstraints"][0]["topologyKey"] == "zone", name
+        (spread,) = spec["topologySpreadConstraints"]
+        assert spread["topologyKey"] == "zone", name
+        # Without a selector none would be spread.
+        selected = spread["labelSelector"]["matchLabels"]
+        assert selected and selected.items() <= pod["metadata"]["labels"].items(), name
         assert pod["metadata"]["annotations"]["team"] == pod["metadata"]["labels"]["team"] == "ml", name
     for name, container, _ in everything.containers():
         assert container["image"].startswith("registry.example.com/team/nesycd/"), name
         assert {"name": "SSL_CERT_FILE", "value": "/ca/ca.crt"} in container["env"], name
         assert {"name": "ca", "mountPath": "/ca"} in container["volumeMounts"], name
+
+
+def test_pods_of_a_component_are_spread_and_with_a_selector_of_ones_own_by_that(small: Small) -> None:
+    def spread(*values: str) -> list[dict[str, Any]]:
+        return small(*values).get("Deployment", "runs")["spec"]["template"]["spec"]["topologySpreadConstraints"]
+
+    (plain,) = spread()
+    assert plain["topologyKey"] == "kubernetes.io/hostname"
+    assert plain["labelSelector"]["matchLabels"]["app.kubernetes.io/component"] == "runs"
+    own = {"maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}
+    own["labelSelector"] = {"matchLabels": {"team": "ml"}}
+    assert spread(f"runs.topologySpreadConstraints=[{json.dumps(own)}]") == [own]
 
 
 # --- the processes
@@ -352,7 +368,7 @@ def test_what_is_scaled_has_no_number_of_replicas(everything: Render) -> None:
     trigger = scaled["spec"]["triggers"][0]["metadata"]
     # Queued and running count, and the sum is that of one replica of the runs service: two are not read at the same moment, and a stage that
     # begins between is queued for the one and running for the other.
-    stages = 'nesycd_run_stages{namespace="team", queue=~"nesycd.gpu"}'
+    stages = 'nesycd_run_stages{namespace="team", pod=~"nesycd-runs-.*", queue=~"nesycd.gpu"}'
     assert trigger["query"] == f"max(sum without (queue, state) ({stages}))"
 
 
@@ -449,6 +465,21 @@ def test_alerts_and_dashboard_use_metrics_and_labels_that_there_are(everything: 
         name for name in exported if name.startswith("nesycd_") and not name.endswith(("_created", "_count", "_sum"))
     }
     assert not own - used, "a metric that nobody looks at"
+
+
+def test_each_alert_looks_at_the_pods_of_its_release_alone(everything: Render) -> None:
+    """Another release may be in the namespace."""
+    import re
+
+    for one in everything.kind("PrometheusRule"):
+        for rule in one["spec"]["groups"][0]["rules"]:
+            selectors = re.findall(r"\b(?:nesycd_[a-z_]+|up){([^}]*)}", rule["expr"])
+            assert selectors and all('namespace="team", pod=~"nesycd-' in one for one in selectors), rule["expr"]
+
+
+def test_names_have_no_dots_which_a_service_may_not_have(small: Small) -> None:
+    names = {one["metadata"]["name"] for one in small('fullnameOverride="my.app"').kind("Service")}
+    assert "my-app-runs" in names and not any("." in name for name in names)
 
 
 def test_the_page_on_operations_names_every_metric_and_alert(everything: Render) -> None:

@@ -184,6 +184,23 @@ def test_a_setting_that_is_not_free_is_given_by_the_chart(process: str) -> None:
         (['workers.cpu.podLabels={"helm.sh/chart": "x"}'], "workers.cpu.podLabels has helm.sh/chart"),
         (['knowledge.embedder.kind="openai"'], "knowledge.embedder.url is empty"),
         (["monitoring.podMonitor.enabled=true", "monitoring.metrics.enabled=false"], "monitoring.metrics.enabled is false: set it to true"),
+        (["redis.tls=true"], "redis.tls or redis.username is set, which the chart's Valkey has not"),
+        (['redis.username="u"'], "redis.tls or redis.username is set, which the chart's Valkey has not"),
+        (
+            ["valkey.enabled=false", 'redis={"address": "r:6379", "username": "u"}', "secrets.create=false"],
+            "redis.username is u, and redis.existingSecret is empty: name a Secret with its password",
+        ),
+        *(
+            (['knowledge.store="weaviate"', "weaviate.enabled=true", value], "grpcHost, grpcPort or grpcSecure speaks of another one")
+            for value in ('weaviate.grpcHost="g"', "weaviate.grpcPort=443", 'weaviate.grpcSecure="true"')
+        ),
+        (
+            ["runs.external.enabled=true", 'runs.external.type="NodePort"', 'runs.external.loadBalancerSourceRanges=["10.0.0.0/8"]'],
+            "runs.external.loadBalancerSourceRanges is for type LoadBalancer, and runs.external.type is NodePort",
+        ),
+        (["monitoring.metrics.port=50061"], "monitoring.metrics.port is 50061, where the teacher service takes its calls"),
+        (['redis.passwordKey="password"', 'auth.tokenKey="password"'], "secrets.create is true, which makes one Secret with the keys password"),
+        (['fullnameOverride="1team"'], "all names would begin with 1team, and that of a Service must begin with a letter"),
     ],
 )  # fmt: skip
 def test_values_that_do_not_fit_together_are_refused_with_what_to_do(

@@ -96,16 +96,12 @@ spec:
   affinity:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+  {{- $hosts := dict "maxSkew" 1 "topologyKey" "kubernetes.io/hostname" "whenUnsatisfiable" "ScheduleAnyway" }}
+  {{- /* Without a selector Kubernetes would spread no pods at all. */}}
+  {{- $own := dict "labelSelector" (dict "matchLabels" (include "nesycd.selector" . | fromYaml)) }}
   topologySpreadConstraints:
-    {{- with $values.topologySpreadConstraints | default $defaults.topologySpreadConstraints }}
-    {{- toYaml . | nindent 4 }}
-    {{- else }}
-    - maxSkew: 1
-      topologyKey: kubernetes.io/hostname
-      whenUnsatisfiable: ScheduleAnyway
-      labelSelector:
-        matchLabels:
-          {{- include "nesycd.selector" . | nindent 10 }}
+    {{- range $values.topologySpreadConstraints | default $defaults.topologySpreadConstraints | default (list $hosts) }}
+    - {{- toYaml (merge (dict) . (ternary (dict) $own (hasKey . "labelSelector"))) | nindent 6 }}
     {{- end }}
   {{- with .init }}
   initContainers:
