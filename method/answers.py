@@ -6,17 +6,17 @@ import re
 
 from method.values import TASK_TYPES, bare_value, canonical
 
-_ANSWER = r"answer(?:\s+to\s+(?:the|this|your)\s+(?:question|problem))?"
+_ANSWER = r"answer(?:\s+(?:choice|option))?(?:\s+to\s+(?:the|this|your)\s+(?:question|problem))?"
 _IS = r"(?:is|are|was|will\s+be|should\s+be|must\s+be|would\s+be)\b(?!\s*:?\s*not\s+(?:clear|known|given))"
-_BEST = r"(?:final|correct|right|best|most\s+(?:appropriate|likely|accurate))"
-_ANSWER_IS = rf"(?:the|my)\s+(?:{_BEST}\s+)?{_ANSWER}\s+{_IS}"
+_BEST = r"(?:final|correct|right|best|required|most\s+(?:appropriate|likely|accurate))"
+_ANSWER_IS = rf"(?:the|my|our)\s+(?:{_BEST}\s+)?{_ANSWER}\s+{_IS}"
 # GSM8K's mark; a value must follow it, or it is a heading.
 _VALUE = r"[^\sA-Za-z\d]{0,9}\d\S{0,60}"
 _HASHES = rf"(?:^|\n)[ \t]*####[ \t]*(?=(?:{_VALUE}|\(?[A-Z]\)?|yes|no|true|false|valid|invalid)[ \t]*(?:\n|$)|{_VALUE}(?:[ \t]+[A-Za-z]+){{1,4}}\s*$)"
 # A closing sentence ("So the answer is 5.") outranks a passing mention ("suppose the answer is 5").
 _CLOSING = re.compile(
     rf"\b(?:therefore|thus|hence|so|in\s+conclusion)\s*,?\s*{_ANSWER_IS}"
-    rf"|\bthe\s+{_BEST}\s+(?:{_ANSWER}|option|choice)\s+{_IS}|{_HASHES}|\\boxed(?=\{{)|<answer>",
+    rf"|\b(?:the|my|our)\s+{_BEST}\s+(?:{_ANSWER}|option|choice)\s+{_IS}|{_HASHES}|\\boxed(?=\{{)|<answer>",
     re.IGNORECASE,
 )
 # In a sentence, as a label ("Answer: 5") and as a heading; the last one counts.
@@ -49,7 +49,7 @@ _OPTION_TURNED = re.compile(
 _NEXT_QUESTION = re.compile(r"\n\s*(?:Question|Q)\s*\d*\s*:")
 _NEXT_PART = re.compile(r"\s(?:Question|Knowledge|Task)\s*:|\n\s*(?:Q|Human|User|Input|Instruction|Problem)\s*\d*\s*:")
 _END = re.compile(
-    r"</answer>|<\|(?:im_end|im_start|end|endoftext|eot_id)\|>|</s>|\n#{2,3} (?:Instruction|Question|Input)"
+    r"</answer>|<\|(?:im_end|im_start|end|endoftext|eot_id)\|>|</s>|\n#{2,3} (?:Instruction|Question|Input)s?[ \t]*\d*[ \t]*(?::|\n|$)"
 )
 
 _PLACEHOLDER = re.compile(r"<\s*(?:y|x|answer|your answer)\s*>|\[\s*(?:your )?answer\s*\]", re.IGNORECASE)

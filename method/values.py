@@ -15,11 +15,15 @@ TASK_TYPES = ("auto", "number", "choice", "boolean", "brackets", "text")
 _LABEL_PAIRS = (("yes", "no"), ("true", "false"), ("valid", "invalid"), ("plausible", "implausible"))
 _OPPOSITE = {a: b for pair in _LABEL_PAIRS for a, b in (pair, pair[::-1])}
 LABELS = frozenset(_OPPOSITE)
+_AFFIRMING = frozenset(yes for yes, _ in _LABEL_PAIRS)
+# "no" that denies a thing, not the question: "no one told him", "no net movement"; not "no, it is" or "no wait".
+_NO_SUCH = re.compile(r"no\s+(?!(?:it|they|that|this|he|she|we|you|i|there|wait|the|because|since|or|and)\b)[a-z]")
 
 _BRACKETS = "()[]{}<>"
 # Where a reason begins, in which other options may be named: "(A), because (B) is older".
 REASON = re.compile(
-    r"\b(?:i\.e|because|since|as|which|who|while|whereas|but|(?:and\s+)?not|rather|instead)\b", re.IGNORECASE
+    r"\b(?:i\.e|because|since|as|which|who|while|whereas|but|although|though|even\s+though|despite|unlike|(?:and\s+)?not|rather|instead)\b",
+    re.IGNORECASE,
 )
 # With these a sentence that ends in a verdict gives none: "it is unclear whether it is valid".
 _HEDGE = re.compile(
@@ -72,6 +76,11 @@ def read_choice(text: str) -> str | None:
     return f"({bracketed.pop()})" if len(bracketed) == 1 and not DENIED.search(plain) else None
 
 
+def _holds(verdict: re.Match[str]) -> bool:
+    """Whether a verdict, with its "not" and its label as groups, affirms."""
+    return (verdict[2] in _AFFIRMING) != bool(verdict[1])
+
+
 def read_boolean(text: str) -> str | None:
     """Reads a verdict: yes, no, true, false, valid, invalid, plausible or implausible, in lower case.
 
@@ -87,8 +96,8 @@ def read_boolean(text: str) -> str | None:
             plain,
         )
         again = opened and re.match(rf"(?:or\s+)?(not\s+)?({label})\b", plain[opened.end() :])
-        # "invalid (not valid)" says one thing twice.
-        if opened and (not again or (not opened[1] and again[0] == f"not {_OPPOSITE[opened[2]]}")):
+        # "invalid (not valid)" says one thing twice, and "yes, no one told him" has a "no" of another word.
+        if opened and (not again or _holds(opened) == _holds(again) or _NO_SUCH.match(plain, opened.end())):
             m = opened
     if not m and len(set(re.findall(rf"\b(?:{label})\b", plain))) == 1 and not _HEDGE.search(plain):
         m = re.search(
@@ -135,6 +144,8 @@ def type_of(gold: str) -> str:
 
 def options_as_written(question: str) -> dict[str, str]:
     """Returns the options of a multiple-choice question: canonical letter ("(A)") to its text."""
+    # Behind the heading, where there is one: before it "I." and "V." number statements.
+    question = re.split(r"(?m)^[^\S\n]*Options:", question)[-1]
     lines = re.findall(r"^[^\S\n]*(?:\(([A-Z])\)[^\S\n]*|([A-Z])[).][^\S\n]+)(\S.*?)[^\S\n]*$", question, re.MULTILINE)
     return {f"({bracketed or letter})": text for bracketed, letter, text in lines}
 

@@ -25,6 +25,7 @@ T = "Therefore, the answer is"
 DATES = "What is the date?\nOptions:\n(A) 01/02/1999\n(B) 02/01/1999\n(C) 12/31/1998"
 SHAPES = "This SVG path draws a\nOptions:\n(A) circle\n(B) heptagon\n(C) hexagon\n(D) None of the above"
 COUNTS = "How many?\nOptions:\n(A) 24\n(B) 1/2\n(C) 1,000\n(D) -3\n(E) 2.5%"
+STATEMENTS = "Which?\nI. foo\nII. bar\nIII. baz\nOptions:\n(A) I\n(B) II\n(C) I and II\n(D) I, II, and III"
 MMLU = "Capital of Italy?\nOptions:\n(A) Paris\n(B) Rome\n(C) Both A and B"
 
 # (output, gold, question, whether it is right)
@@ -248,6 +249,45 @@ TABLE = [
     ("\x00\x01", "valid", "", False),
     ("valid" * 50, "valid", "", False),
     (f"{T} " + "8 " * 200, "8", "", False),
+    # --- closing sentences of other words outrank what was only supposed
+    (
+        "Let us check whether the answer is (A). It is not. Therefore, the correct answer choice is (B).",
+        "(B)",
+        "",
+        True,
+    ),
+    (
+        "Let us check whether the answer is (A). It is not. Therefore, the correct answer choice is (B).",
+        "(A)",
+        "",
+        False,
+    ),
+    ("One may think that the answer is 12. But 5 + 5 = 10. Our final answer is 10.", "10", "", True),
+    ("A student might say the answer is 12.\nTherefore, the required answer is 10.", "12", "", False),
+    ("The best answer option is (B).", "(B)", "", True),
+    ("Thus, our answer is (B).", "(B)", "", True),
+    # --- a "no" that denies a thing, and a verdict that is said twice
+    ("So the answer is Yes, no one told him to.", "yes", "", True),
+    (f"{T} yes: no net movement.", "yes", "", True),
+    (f"{T} Yes (plausible).", "yes", "", True),
+    (f"{T} No (implausible).", "no", "", True),
+    (f"{T} no, not plausible.", "no", "", True),
+    (f"{T} not valid (invalid).", "invalid", "", True),
+    (f"{T} yes, no, it is not.", "yes", "", False),
+    (f"{T} yes (implausible).", "yes", "", False),
+    # --- another option in the reason
+    (f"{T} (B), although (A) is bigger.", "(B)", "", True),
+    (f"{T} (B), unlike (A).", "(B)", "", True),
+    (f"{T} (B), despite (A).", "(B)", "", True),
+    # --- a heading that only begins like the next question's
+    ("Let's think.\n### Question breakdown\nWe add 5 and 5.\n\nTherefore, the answer is 10.", "10", "", True),
+    (f"{T} 10.\n### Question: How many?\n{T} 11.", "10", "", True),
+    (f"{T} 10.\n### Question\nHow many?\n{T} 11.", "10", "", True),
+    # --- statements with Roman numbers before the options
+    (f"{T} I.", "(A)", STATEMENTS, True),
+    (f"{T} I, II, and III.", "(D)", STATEMENTS, True),
+    (f"{T} (C).", "(C)", STATEMENTS, True),
+    (f"{T} I.", "(C)", STATEMENTS, False),
 ]
 
 
