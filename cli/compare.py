@@ -93,6 +93,10 @@ def compare(
         raise Problem(f"--baseline {baseline} is not among the methods {', '.join(m.name for m in chosen)}")
     spec = load_spec(spec_file)
     contestants = [Contestant(m, s) for m in chosen for s in seeds_of(seeds, spec)]
+    if len(contestants) < 2:
+        raise Problem(
+            f"a comparison needs two runs, and this would be {len(contestants)}: name more --methods, or more --seeds"
+        )
     if len(contestants) > MOST_RUNS:
         raise Problem(f"{len(chosen)} methods with {len(contestants) // len(chosen)} seeds are {len(contestants)} runs; at most {MOST_RUNS} are compared")  # fmt: skip
     try:
@@ -220,7 +224,9 @@ def _why(one: Contestant) -> str:
 def _tell(names: Sequence[str], baseline: str, file: Path, json_output: bool) -> None:
     """Compares runs, writes the pages and prints the table."""
     answer = client.call("runs", "CompareRuns", CompareRunsRequest(names=names, baseline=baseline), timeout=600)
-    page, text = file.with_suffix(".html"), file.with_suffix(".md")
+    # Only these endings are taken away: "llama-3.1" has none.
+    stem = file.with_suffix("") if file.suffix in (".html", ".md") else file
+    page, text = stem.with_name(f"{stem.name}.html"), stem.with_name(f"{stem.name}.md")
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(answer.html, encoding="utf-8")
     text.write_text(answer.markdown, encoding="utf-8")

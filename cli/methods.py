@@ -26,7 +26,7 @@ def methods_of(text: str) -> list[Method]:
     """
     chosen: dict[str, Method] = {}
     for word in split(text):
-        pattern = "*" if word == "all" else word.casefold().replace("_", "-")
+        pattern = "*" if word.casefold() == "all" else word.casefold().replace("_", "-")
         fitting = [name for name in all_methods() if fnmatch.fnmatchcase(name, pattern)]
         if not fitting:
             raise Problem(f"method {word!r} is unknown: use all, or some of {', '.join(all_methods())}")
@@ -53,7 +53,7 @@ def seeds_of(text: str, spec: Mapping[str, Any]) -> list[int]:
         Problem: One is no whole number from 0, or comes twice.
     """
     words = split(text)
-    if not all(word.isdecimal() for word in words) or len(set(words)) < len(words):
+    if not all(word.isdecimal() for word in words) or len(set(map(int, words))) < len(words):
         raise Problem(f"--seeds {text!r}: give different whole numbers with commas between, such as 0,1,2")
     return [int(word) for word in words] or [spec.get("seed", 0)]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics as stdlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from jobs.figures import sets_of
@@ -131,7 +131,9 @@ def contestants_of(outcomes: Iterable[Outcome]) -> list[Contestant]:
         others = [g[0] for g in members if g is not group and g[0].title == first.title]
         name = f"{first.title} ({_peculiar(first, others)})" if others else first.title
         made.append(Contestant(name, tuple(group)))
-    return made
+    # Three differences do not tell all of them apart.
+    names = Counter(one.title for one in made)
+    return [replace(one, title=f"{one.title}, {one.runs[0].name}") if names[one.title] > 1 else one for one in made]
 
 
 def _peculiar(run: Outcome, others: Sequence[Outcome]) -> str:

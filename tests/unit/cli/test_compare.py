@@ -29,7 +29,7 @@ def test_methods_are_named_one_by_one_by_patterns_or_all() -> None:
         "zero-shot",
         "zero-shot-cot",
     ]
-    assert {m.name for m in methods_of("all")} == set(all_methods())
+    assert {m.name for m in methods_of("all")} == {m.name for m in methods_of("ALL")} == set(all_methods())
     assert {m.name for m in methods_of("nesycd-k?,nesycd-k1")} == {"nesycd-k1", "nesycd-k2", "nesycd-k3"}
     with pytest.raises(Problem, match=r"'std' is unknown: use all, or some of .*std-cot"):
         methods_of("nesycd,std")
@@ -37,7 +37,7 @@ def test_methods_are_named_one_by_one_by_patterns_or_all() -> None:
 
 def test_seeds_are_the_specs_or_those_that_are_named() -> None:
     assert seeds_of("", SPEC) == [7] and seeds_of("0, 1,2", SPEC) == [0, 1, 2] and seeds_of("", {}) == [0]
-    for text in ("a", "-1", "1,1", "1.5"):
+    for text in ("a", "-1", "1,1", "1,01", "1.5"):
         with pytest.raises(Problem):
             seeds_of(text, SPEC)
 
@@ -84,6 +84,8 @@ def test_a_runs_id_comes_from_its_spec_its_data_and_the_code(
         (["SPEC", "--methods", "none"], "is unknown"),
         (["SPEC", "--methods", "nesycd", "--baseline", "std-cot"], "is not among the methods"),
         (["SPEC", "--methods", "nesycd", "--baseline", "none"], "is unknown"),
+        (["SPEC", "--methods", "nesycd"], "a comparison needs two runs, and this would be 1"),
+        (["SPEC", "--methods", ","], "a comparison needs two runs, and this would be 0"),
         (["SPEC", "--methods", "all", "--seeds", "0,1,2,3,4,5,6,7"], "at most 256 are compared"),
     ],
 )

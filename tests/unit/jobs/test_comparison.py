@@ -183,6 +183,18 @@ def test_the_same_seed_again_and_other_settings_are_contestants_of_their_own(fin
     ]
 
 
+def test_runs_whose_first_three_differences_are_the_same_have_titles_of_their_own(finished: Finished) -> None:
+    """A title tells whose money and whose figures those are."""
+    same = {"gate": 0.1, "kinds": ["fact"], "mode": "hybrid"}
+    runs = [
+        nesycd(finished, "b", knowledge=same | {"top_k": 1}),
+        nesycd(finished, "c", knowledge=same | {"top_k": 2}),
+        nesycd(finished, "d"),
+    ]
+    titles = [row["title"] for row in figures_of(finished, *runs)["rows"] if row["headline"]]
+    assert len(set(titles)) == 3, titles
+
+
 def test_what_runs_share_is_counted_once_and_told(finished: Finished) -> None:
     figures = figures_of(finished, std_cot(finished, "a"), nesycd(finished, "b", shared="a"))
     cost = figures["costs"][1]
