@@ -96,8 +96,10 @@ def read_boolean(text: str) -> str | None:
             plain,
         )
         again = opened and re.match(rf"(?:or\s+)?(not\s+)?({label})\b", plain[opened.end() :])
-        # "invalid (not valid)" says one thing twice, and "yes, no one told him" has a "no" of another word.
-        if opened and (not again or _holds(opened) == _holds(again) or _NO_SUCH.match(plain, opened.end())):
+        # "invalid (not valid)" says one thing twice, but a second yes or no may answer something else: "invalid? No, it is valid".
+        twice = again and again[2] not in ("yes", "no") and _holds(opened) == _holds(again)
+        # "yes, no one told him" has a "no" of another word.
+        if opened and (not again or twice or _NO_SUCH.match(plain, opened.end())):
             m = opened
     if not m and len(set(re.findall(rf"\b(?:{label})\b", plain))) == 1 and not _HEDGE.search(plain):
         m = re.search(

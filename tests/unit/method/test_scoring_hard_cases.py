@@ -275,6 +275,7 @@ TABLE = [
     (f"{T} not valid (invalid).", "invalid", "", True),
     (f"{T} yes, no, it is not.", "yes", "", False),
     (f"{T} yes (implausible).", "yes", "", False),
+    (f"{T} invalid, no, it is valid.", "invalid", "", False),
     # --- another option in the reason
     (f"{T} (B), although (A) is bigger.", "(B)", "", True),
     (f"{T} (B), unlike (A).", "(B)", "", True),
